@@ -1,0 +1,1 @@
+"""The only layer with state, threads, processes and files."""
