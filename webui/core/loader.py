@@ -1,18 +1,21 @@
 """The loader seam: what an engine must offer, and the values that cross it.
 
-A Loader is cheap: it describes an engine in the web process, which never imports one. ``open`` runs in the worker and gives
-an Engine, which is called from one thread only (but for ``cancel``). The smallest engine is a generator wrapped by OneAtATime.
+A Loader is cheap: it describes an engine in the web process, which never imports one. ``open`` runs in the worker and
+gives an Engine, which is called from one thread only (but for ``cancel``). The smallest engine is a generator wrapped
+by OneAtATime.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from webui.core.events import Event, Failed, Finish
+from webui.core.errors import PatchbayError
+from webui.core.events import Event, Failed, Finish, Progress, Sampled, Started, Token
 from webui.core.settings import GenerationSettings
 
 #: Called while a model loads, with the fraction done and a text; False asks the engine to give up.
@@ -54,8 +57,8 @@ class ModelInfo:
 class Capabilities:
     """What a loader can do, known before a model is loaded.
 
-    ``settings`` maps each sampling setting to "native" (the engine's own code, the same result), "reference" (our stage on
-    the engine's logits) or the reason, as a sentence, why it has no effect here.
+    ``settings`` maps each sampling setting to "native" (the engine's own code, the same result), "reference" (our stage
+    on the engine's logits) or the reason, as a sentence, why it has no effect here.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +69,9 @@ class Capabilities:
     def ignored(self, names: Sequence[str]) -> tuple[str, ...]:
         """A sentence for each named setting that has no effect on this loader."""
         return tuple(
-            f"{name}: {why}" for name in names if (why := self.settings.get(name, "not known")) not in ("native", "reference")
+            f"{name}: {why}"
+            for name in names
+            if (why := self.settings.get(name, "not known")) not in ("native", "reference")
         )
 
 
@@ -144,7 +149,7 @@ class Loader(Protocol):
         ...
 
     def available(self) -> str:
-        """"" when the engine can run here, else the reason and the cure in a sentence. Imports nothing heavy."""
+        """ "" when the engine can run here, else the reason and the cure in a sentence. Imports nothing heavy."""
         ...
 
     def capabilities(self) -> Capabilities:
@@ -156,6 +161,7 @@ class Loader(Protocol):
         ...
 
 
+Reason = Literal["stop", "length", "cancelled"]
 #: Writes one reply: yields Started, Progress and Sampled or Token events; returns or raises to end.
 Generate = Callable[[Job, threading.Event], Iterator[Event]]
 
@@ -163,8 +169,9 @@ Generate = Callable[[Job, threading.Event], Iterator[Event]]
 class OneAtATime:
     """An Engine around a generator that writes one reply at a time; further jobs wait in order.
 
-    A subclass sets ``info`` and implements ``tokenize``, ``token_bytes`` and ``generate(job, cancelled)``, a generator of
-    events that looks at ``cancelled`` between tokens. Counting tokens and ending at ``max_tokens`` is done here.
+    A subclass sets ``info`` and implements ``generate(job, cancelled)``, a generator of Sampled (or Token) events, and
+    ``tokenize`` and ``token_bytes`` unless its tokens are bytes. Started, counting, ending at ``max_tokens``, waiting,
+    cancelling and Finish are done here; a generator may yield Started, Progress and Finish itself when it knows more.
     """
 
     info: ModelInfo
@@ -172,7 +179,7 @@ class OneAtATime:
     def __init__(self) -> None:
         self._queue: list[Job] = []
         self._cancelled: dict[str, threading.Event] = {}
-        self._running: tuple[Job, Iterator[Event]] | None = None
+        self._running: _Running | None = None
 
     def generate(self, job: Job, cancelled: threading.Event) -> Iterator[Event]:
         """Write the reply to one job."""
@@ -192,33 +199,33 @@ class OneAtATime:
         self._queue.append(job)
 
     def cancel(self, job_id: str) -> None:
-        """Flag a job; it ends at its next token."""
+        """Flag a job; it ends at its next token, or at once while it waits."""
         flag = self._cancelled.get(job_id)
         if flag is not None:
             flag.set()
 
     def step(self) -> list[Event]:
-        """The next event of the running job; starts the next one when there is none."""
-        if self._running is None:
-            if not self._queue:
-                return []
+        """The next event of the running job, and what became of those that wait; starts the next job when none runs."""
+        events = self._leave()
+        if self._running is None and self._queue:
             job = self._queue.pop(0)
-            self._running = (job, self.generate(job, self._cancelled[job.id]))
-        job, events = self._running
-        try:
-            event = next(events)
-        except StopIteration:
-            return self._end(job, Finish(job.id, "cancelled" if self._cancelled[job.id].is_set() else "stop"))
-        except Exception as error:
-            return self._end(job, Failed(job.id, str(error) or type(error).__name__, getattr(error, "hint", "")))
-        if isinstance(event, Finish | Failed):
-            return self._end(job, event)
-        return [event]
+            self._running = _Running(job, self._cancelled[job.id], self.generate(job, self._cancelled[job.id]))
+            events += [Progress(j.id, "queued", place, len(self._queue)) for place, j in enumerate(self._queue, 1)]
+        if self._running is not None:
+            running = self._running
+            events += running.next()
+            if events and isinstance(events[-1], Finish | Failed):
+                self._running = None
+                self._cancelled.pop(running.job.id, None)
+        return events
 
-    def _end(self, job: Job, event: Event) -> list[Event]:
-        self._running = None
-        self._cancelled.pop(job.id, None)
-        return [event]
+    def _leave(self) -> list[Event]:
+        """Take the cancelled jobs out of the queue."""
+        gone = [job for job in self._queue if self._cancelled[job.id].is_set()]
+        for job in gone:
+            self._queue.remove(job)
+            del self._cancelled[job.id]
+        return [Finish(job.id, "cancelled") for job in gone]
 
     def memory(self) -> MemoryReport:
         """Nothing is known by default."""
@@ -226,3 +233,61 @@ class OneAtATime:
 
     def close(self) -> None:
         """Nothing to give back by default."""
+
+
+class _Running:
+    """The job that is being written: what was counted so far, and how it ends."""
+
+    def __init__(self, job: Job, cancelled: threading.Event, events: Iterator[Event]) -> None:
+        self.job = job
+        self.tokens = 0
+        self._cancelled = cancelled
+        self._events = events
+        self._started = False
+        self._began = self._first = time.monotonic()
+
+    def next(self) -> list[Event]:
+        """The next events; the last one is Finish or Failed when the job has ended."""
+        try:
+            if self._cancelled.is_set():
+                return self._finish("cancelled")
+            if self._started and self.tokens >= self.job.max_tokens:
+                return self._finish("length")
+            event = next(self._events)
+        except StopIteration:
+            return self._finish("cancelled" if self._cancelled.is_set() else "stop")
+        except Exception as error:
+            message, hint = getattr(error, "message", str(error)) or type(error).__name__, getattr(error, "hint", "")
+            code = type(error).__name__ if isinstance(error, PatchbayError) else "GenerationFailed"
+            return [*self._start(), Failed(self.job.id, message, hint, code)]
+        if isinstance(event, Started):
+            self._started = True
+            return [event]
+        if isinstance(event, Finish):
+            return self._finish(event.reason, event.details)
+        if isinstance(event, Sampled | Token):
+            if self.tokens >= self.job.max_tokens:
+                return self._finish("length")
+            if self.tokens == 0:
+                self._first = time.monotonic()
+            self.tokens += event.count if isinstance(event, Token) else 1
+        return [*self._start(), event]
+
+    def _start(self) -> list[Event]:
+        if self._started:
+            return []
+        self._started = True
+        return [Started(self.job.id, len(self.job.prompt), seed=self.job.seed)]
+
+    def _finish(self, reason: Reason, details: Mapping[str, Any] | None = None) -> list[Event]:
+        now = time.monotonic()
+        first = self._first if self.tokens else now
+        if isinstance(self._events, Generator):
+            self._events.close()
+        return [
+            *self._start(),
+            Finish(
+                self.job.id, reason, len(self.job.prompt), self.tokens,
+                prompt_seconds=first - self._began, reply_seconds=now - first, details=dict(details or {}),
+            ),
+        ]  # fmt: skip
