@@ -1,0 +1,1 @@
+"""The environment: made, filled and kept by ``start.py``. It needs the standard library alone."""
