@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from webui.core.chat import Character, Chat, Message, Turn
 from webui.core.errors import (
+    BadName,
     Busy,
     Conflict,
     DiskFull,
@@ -38,6 +39,7 @@ from webui.runtime.hooks import API_VERSION, hookimpl
 __all__ = [
     "API_VERSION",
     "Attachment",
+    "BadName",
     "Busy",
     "Capabilities",
     "Character",

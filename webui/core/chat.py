@@ -25,7 +25,7 @@ _last = 0
 
 def new_id() -> str:
     """A unique id of 20 hexadecimal letters that sorts by the time it was made."""
-    global _last  # noqa: PLW0603  # the one counter that keeps ids of one process in order
+    global _last  # the one counter that keeps ids of one process in order
     with _lock:
         _last = max(_last + 1, time.time_ns() // 1000)
         return f"{_last:014x}{os.urandom(3).hex()}"
@@ -112,8 +112,8 @@ class Chat:
         """The leaf reached from ``below`` by always taking the newest visible child."""
         newest: dict[str, Message] = {}
         for m in self.messages.values():
-            if not m.deleted and (m.parent not in newest or newest[m.parent].id < m.id):
-                newest[m.parent] = m
+            if not m.deleted:
+                newest[m.parent] = m  # messages are kept in the order they were added, whatever the clock said
         at = below
         while at in newest:
             at = newest[at].id

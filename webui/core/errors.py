@@ -12,6 +12,7 @@
     ├── StoreError           something that could not be saved or read
     │   ├── NotFound         no such chat, message, preset or model
     │   ├── Conflict         somebody else changed it first
+    │   ├── BadName          a name that no file may have
     │   └── DiskFull         no room left; nothing was lost
     ├── Busy                 too much at once; try again later
     └── ExtensionFailed      an extension that raised, returned the wrong thing or took too long
@@ -113,6 +114,12 @@ class Conflict(StoreError):
     """Somebody else changed it first."""
 
     status = 409
+
+
+class BadName(StoreError):
+    """A name that no file may have, or a path that leads out of its folder."""
+
+    status = 400
 
 
 class DiskFull(StoreError):
