@@ -1,7 +1,7 @@
 """One declaration for everything a person can turn.
 
-A setting is a field of a frozen dataclass, declared with :func:`setting`. The form, the YAML, the JSON schema, the command
-line, the reference page and the validation error all come from that declaration.
+A setting is a field of a frozen dataclass, declared with :func:`setting`. The form, the YAML, the JSON schema, the
+command line, the reference page and the validation error all come from that declaration.
 
     @dataclass(frozen=True)
     class SpeechSettings:
@@ -40,7 +40,7 @@ class Setting:
     label: str = ""
     form: tuple[float, float, float] | None = None  # low, high, step that the form offers
     valid: tuple[float | None, float | None] | None = None  # low, high that are accepted at all; None: unbounded
-    choices: tuple[Any, ...] = ()
+    choices: tuple[Any, ...] = ()  # the values it takes; of a list, the items, each at most once
     aliases: tuple[str, ...] = ()  # names of the same setting in other programs
     source: str = ""  # paper or specification
     secret: bool = False
@@ -171,10 +171,13 @@ def _schema(s: Setting) -> dict[str, Any]:
             out["minimum"] = s.valid[0]
         if s.valid[1] is not None:
             out["maximum"] = s.valid[1]
-    if s.choices:
+    if s.choices and kind is not tuple:
         out["enum"] = list(s.choices)
     if kind is tuple:
         out["items"] = {"type": "string"}
+        if s.choices:
+            out["items"]["enum"] = list(s.choices)
+            out["uniqueItems"] = True
     return out
 
 
@@ -192,7 +195,9 @@ def _check(s: Setting, value: Any) -> Any:
     if value is None and optional:
         return None
     value = _convert(s, kind, value)
-    if s.choices and value not in s.choices:
+    if s.choices and kind is tuple:
+        _check_items(s, value)
+    elif s.choices and value not in s.choices:
         text = ", ".join(map(str, s.choices))
         raise SettingError(s.name, f"{s.name} is {value!r}.", f"It is one of: {text}.")
     if kind in (int, float) and s.valid:
@@ -200,6 +205,14 @@ def _check(s: Setting, value: Any) -> Any:
         if (low is not None and value < low) or (high is not None and value > high):
             raise SettingError(s.name, f"{s.name} is {value}.", f"It takes {_range(low, high)}.")
     return value
+
+
+def _check_items(s: Setting, items: tuple[str, ...]) -> None:
+    for place, item in enumerate(items):
+        if item not in s.choices:
+            raise SettingError(s.name, f"{s.name} has no {item!r}.", did_you_mean(item, s.choices))
+        if item in items[:place]:
+            raise SettingError(s.name, f"{s.name} names {item!r} twice.", "Name each at most once.")
 
 
 def _convert(s: Setting, kind: type, value: Any) -> Any:
@@ -219,12 +232,11 @@ def _convert(s: Setting, kind: type, value: Any) -> Any:
             return number
     elif kind is str:
         if isinstance(value, str):
-            if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-                raise SettingError(s.name, f"{s.name} holds half of a surrogate pair.", "Send valid Unicode text.")
-            return value
+            return _unicode(s, value)
     elif kind is tuple:
-        if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
-            return tuple(value)
+        # whole numbers may stand for their digits: token ids
+        if isinstance(value, list | tuple) and all(isinstance(v, str | int) and not isinstance(v, bool) for v in value):
+            return tuple(_unicode(s, str(v)) for v in value)
     elif kind is dict and isinstance(value, Mapping):
         try:
             numbers = {str(k): float(v) for k, v in value.items()}
@@ -235,6 +247,12 @@ def _convert(s: Setting, kind: type, value: Any) -> Any:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "a list of texts"}
     wanted = names.get(kind, "a mapping of text to numbers")
     raise SettingError(s.name, f"{s.name} is {_shown(value)}.", f"It takes {wanted}.")
+
+
+def _unicode(s: Setting, text: str) -> str:
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in text):
+        raise SettingError(s.name, f"{s.name} holds half of a surrogate pair.", "Send valid Unicode text.")
+    return text
 
 
 def _shown(value: Any) -> str:

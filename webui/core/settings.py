@@ -41,7 +41,7 @@ class GenerationSettings:
     )  # fmt: skip
     smoothing_curve: float = setting(1.0, "Cubic part of the smoothing; above 1 the top tokens stay closer together.", group=SHAPE, form=(1, 10, 0.01), valid=(1, 100))
     temperature_last: bool = setting(False, "Applies the temperature behind all cut-offs, wherever sampler_order has it.", group=SHAPE)
-    skew: float = setting(0.0, "Above 0 the draw leans to probable tokens, below 0 to improbable ones. 0 is off.", group=SHAPE, form=(-5, 5, 0.01), valid=(-20, 20))
+    skew: float = setting(0.0, "Above 0 the draw leans to improbable tokens, below 0 to probable ones. 0 is off.", group=SHAPE, form=(-5, 5, 0.01), valid=(-20, 20))
 
     top_k: int = setting(0, "Keeps the k most probable tokens. 0 is off; 40 is common.", group=CUT, form=(0, 200, 1), valid=(0, 1_000_000))
     top_p: float = setting(
@@ -104,7 +104,7 @@ class GenerationSettings:
     skip_special: bool = setting(True, "Leaves the model's control tokens out of the text.", group=TOKENS, neutral=True)
     logit_bias: dict[str, float] = setting({}, "Adds to the logit of a token, named by id or by text, such as {\"15339\": 2, \" hello\": -5}.", group=TOKENS)
     banned_tokens: tuple[str, ...] = setting((), "Tokens that are never drawn, named by id or by text.", group=TOKENS, aliases=("custom_token_bans",))
-    sampler_order: tuple[str, ...] = setting(SAMPLER_ORDER, "The order in which the stages act.", group=TOKENS, aliases=("sampler_priority", "samplers"))
+    sampler_order: tuple[str, ...] = setting(SAMPLER_ORDER, "The order in which the stages act; a stage that is left out does nothing.", group=TOKENS, choices=SAMPLER_ORDER, aliases=("sampler_priority", "samplers"))
 
     enable_thinking: str = setting("template", "Asks the model to think before it answers, where its template knows how.", group=THINKING, choices=("template", "on", "off"))
     reasoning_effort: str = setting("template", "How long the model thinks, where its template knows how.", group=THINKING, choices=("template", "low", "medium", "high"))
