@@ -19,7 +19,6 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 from webui.core.errors import SettingError
@@ -90,9 +89,17 @@ def setting(
     return field(default=default, metadata={"setting": meta})
 
 
-@cache
 def describe(cls: type) -> Mapping[str, Setting]:
     """The settings of a dataclass, by name, in the order of declaration."""
+    if cls not in _DESCRIBED:
+        _DESCRIBED[cls] = types.MappingProxyType(_describe(cls))
+    return _DESCRIBED[cls]
+
+
+_DESCRIBED: dict[type, Mapping[str, Setting]] = {}
+
+
+def _describe(cls: type) -> dict[str, Setting]:
     hints = typing.get_type_hints(cls)
     found = {}
     for f in dataclasses.fields(cls):
@@ -101,7 +108,7 @@ def describe(cls: type) -> Mapping[str, Setting]:
             continue
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         found[f.name] = Setting(name=f.name, type=hints[f.name], default=default, **meta)
-    return types.MappingProxyType(found)
+    return found
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, base: T | None = None) -> T:
