@@ -22,7 +22,10 @@ BUILDS = {  # card: (toolkit, name, flags for CMake, usual time, the maker's own
     "apple": ("", "Metal", "-DGGML_METAL=ON", "5 minutes", "metal"),
     "other": ("vulkan", "Vulkan", "-DGGML_VULKAN=ON", "10 minutes", "vulkan"),
 }
-LLAMA_CHECK = "import llama_cpp as l; print(l.__version__, l.llama_print_system_info().decode(), sep='; ')"
+LLAMA_CHECK = (
+    "import re, llama_cpp as l; found = re.findall(r'(\\w+) (?:: |= 1)', l.llama_print_system_info().decode()); "
+    "print(l.__version__, 'with', *found)"
+)
 TORCH_CHECK = "import torch, transformers; print(transformers.__version__ + '; PyTorch ' + torch.__version__)"
 
 
