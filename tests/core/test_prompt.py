@@ -34,9 +34,7 @@ def template(source: str = LLAMA) -> Template:
 
 def test_the_prompt_is_what_the_template_says() -> None:
     prompt = Prompter(tokenize).build(template(), chat("hello"), budget=99, system="Be kind.", prefix="Well,")
-    assert prompt.text == (
-        "<|bos|><|head|>system\nBe kind.<|end|><|head|>user\nhello<|end|><|head|>assistant\nWell,"
-    )
+    assert prompt.text == ("<|bos|><|head|>system\nBe kind.<|end|><|head|>user\nhello<|end|><|head|>assistant\nWell,")
     assert prompt.dropped == ()
 
 
@@ -87,7 +85,9 @@ def test_a_long_chat_is_tokenised_once_and_rendered_a_few_times() -> None:
 
 
 def test_a_template_without_system_messages_gets_them_in_the_first_message() -> None:
-    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}"
+    strict = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[0].content }}"
+    )
     assert Prompter(tokenize).build(template(strict), chat("hi"), budget=9, system="Rules.").text == "Rules.\n\nhi"
 
 

@@ -1,21 +1,21 @@
 """The errors a person can meet. Each says what happened and, in its hint, what to do about it.
 
-    PatchbayError
-    ├── SettingError         a value that a setting cannot take (names the field and its range)
-    ├── PresetError          a preset file that cannot be read or written
-    ├── LoaderUnavailable    an engine that is not installed or does not run on this machine
-    ├── LoadFailed           a model that could not be loaded
-    ├── NoModelLoaded        a reply was asked for and no model is chosen
-    ├── GenerationFailed     an engine that failed or died while it was writing
-    ├── PromptTooLong        a conversation that does not fit the context, even shortened
-    ├── TemplateError        a chat template that does not render
-    ├── StoreError           something that could not be saved or read
-    │   ├── NotFound         no such chat, message, preset or model
-    │   ├── Conflict         somebody else changed it first
-    │   ├── BadName          a name that no file may have
-    │   └── DiskFull         no room left; nothing was lost
-    ├── Busy                 too much at once; try again later
-    └── ExtensionFailed      an extension that raised, returned the wrong thing or took too long
+PatchbayError
+├── SettingError         a value that a setting cannot take (names the field and its range)
+├── PresetError          a preset file that cannot be read or written
+├── LoaderUnavailable    an engine that is not installed or does not run on this machine
+├── LoadFailed           a model that could not be loaded
+├── NoModelLoaded        a reply was asked for and no model is chosen
+├── GenerationFailed     an engine that failed or died while it was writing
+├── PromptTooLong        a conversation that does not fit the context, even shortened
+├── TemplateError        a chat template that does not render
+├── StoreError           something that could not be saved or read
+│   ├── NotFound         no such chat, message, preset or model
+│   ├── Conflict         somebody else changed it first
+│   ├── BadName          a name that no file may have
+│   └── DiskFull         no room left; nothing was lost
+├── Busy                 too much at once; try again later
+└── ExtensionFailed      an extension that raised, returned the wrong thing or took too long
 """
 
 from __future__ import annotations

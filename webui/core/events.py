@@ -1,8 +1,8 @@
 """What happens while a reply is written.
 
 An engine's ``step()`` returns ``Started, Progress, Sampled, Finish, Failed``; the text layer in the worker turns each
-``Sampled`` id into ``Token`` text, so that everybody outside the worker sees ``Started, Progress, Token, Attachment, Finish,
-Failed`` and nothing else. Events are pure values; they cross processes as ``[class name, {fields}]``.
+``Sampled`` id into ``Token`` text, so that everybody outside the worker sees ``Started, Progress, Token, Attachment,
+Finish, Failed`` and nothing else. Events are pure values; they cross processes as ``[class name, {fields}]``.
 """
 
 from __future__ import annotations
@@ -107,4 +107,4 @@ def unpack(data: list[Any]) -> Event:
     for key in ("dropped", "warnings", "top"):
         if key in fields:
             fields[key] = tuple(tuple(v) if isinstance(v, list) else v for v in fields[key])
-    return cls(**fields)  # type: ignore[no-any-return]  # the table maps names to the union's members
+    return cls(**fields)

@@ -1,8 +1,8 @@
-"""Conversation to prompt: a sandboxed chat template, control tokens that a message cannot forge, and a fit to the context.
+"""Conversation to prompt: a sandboxed chat template, control tokens that nobody can forge, a fit to the context.
 
-A conversation is rendered whole and split at the template's control tokens. What lies between is tokenised with special
-parsing off, and cached by its text, so that a long chat is tokenised once and each turn only its new part. Control tokens
-inside a message are guarded before rendering and therefore stay plain text.
+A conversation is rendered whole and split at the template's control tokens. What lies between is tokenised with
+special parsing off, and cached by its text, so that a long chat is tokenised once and each turn only its new part.
+Control tokens inside a message are guarded before rendering and therefore stay plain text.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 
 from jinja2 import TemplateError as JinjaError
 from jinja2 import TemplateSyntaxError
+from jinja2.exceptions import SecurityError
 from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from webui.core.errors import PromptTooLong, TemplateError
 
@@ -76,9 +77,10 @@ class Template:
             raise TemplateError(f"The chat template fails: {error}.", "Edit it in the Model tab.") from None
 
     def _run(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], reply: bool) -> str:
-        return _compiled(self.source).render(
+        text: str = _compiled(self.source).render(
             messages=messages, add_generation_prompt=reply, bos_token=self.bos, eos_token=self.eos, **variables
         )
+        return text
 
     def split(self, rendered: str) -> list[tuple[str, bool]]:
         """The rendered text as (text, is a control token), guards taken out."""
@@ -99,7 +101,7 @@ class Template:
 class Prompter:
     """Builds prompts for one tokenizer and remembers the ids of the segments it has seen.
 
-    ``tokenize(text, special)`` gives token ids without a start token. The cache holds up to ``limit`` characters of text.
+    ``tokenize(text, special)`` gives token ids without a start token. The cache holds up to ``limit`` characters.
     """
 
     def __init__(self, tokenize: Callable[[str, bool], list[int]], limit: int = 32_000_000) -> None:

@@ -1,7 +1,8 @@
 """Bytes to text while a reply is written: whole characters, stop texts, thoughts.
 
-Engine-free. A reply's tokens are pushed as bytes; what may be shown comes back. Text that could be the beginning of a stop
-text or of a thought's tag is held back until it is clear what it is. However the bytes are split, the result is the same.
+Engine-free. A reply's tokens are pushed as bytes; what may be shown comes back. Text that could be the beginning of a
+stop text or of a thought's tag is held back until it is clear what it is. However the bytes are split, the result is
+the same.
 """
 
 from __future__ import annotations
@@ -149,8 +150,8 @@ class ThoughtSplitter:
 class TextStream:
     """One reply: token bytes in, pieces of text out.
 
-    ``push`` takes the bytes of a token and whether it is a control token (left out unless ``show_control``, but it may end
-    a thought or be a stop text). ``stopped`` tells that a stop text was met.
+    ``push`` takes the bytes of a token and whether it is a control token (left out unless ``show_control``, but it may
+    end a thought or be a stop text). ``stopped`` tells that a stop text was met.
     """
 
     def __init__(

@@ -1,18 +1,19 @@
 """Frames between the web process and its children: a length and a msgpack value over a socket pair.
 
-The child inherits one end (on Windows it is shared by process id over standard input). Nothing is pickled. A frame has at
-most LIMIT bytes; writing blocks when the other side does not read, so neither side can pile up memory in the other.
+The child inherits one end (on Windows it is shared by process id over standard input). Nothing is pickled. A frame has
+at most LIMIT bytes; writing blocks when the other side does not read, so neither side can pile up memory in the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # ships no stubs
 
 LIMIT = 256 * 1024 * 1024
 _HEAD = struct.Struct("<I")
@@ -100,3 +101,8 @@ class AsyncChannel:
     def close(self) -> None:
         """Close this end; the child ends when it notices."""
         self._writer.close()
+
+    async def closed(self) -> None:
+        """Wait until this end is closed."""
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()

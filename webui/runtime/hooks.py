@@ -5,7 +5,7 @@
     @hookimpl
     def before_reply(app, turn): ...
 
-Implementations are called one at a time, off the event loop, with a time budget; whatever they raise is caught and named.
+Implementations are called one at a time, off the event loop, with a time budget; what they raise is caught and named.
 """
 
 from __future__ import annotations

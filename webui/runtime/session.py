@@ -183,4 +183,3 @@ class Session:
         if running.stream.stopped:
             running.ended = True
             self._engine.cancel(event.job)
-

@@ -1,7 +1,7 @@
 """The child process: one engine, one thread, the step loop and the text layer.
 
-Started as ``python -m webui.runtime.worker FD``. The main thread calls the engine and nothing else does; a second thread reads
-the channel, so that a cancel arrives while a step runs. When the channel closes, the process ends at once.
+Started as ``python -m webui.runtime.worker FD``. The main thread calls the engine and nothing else does; a second
+thread reads the channel, so that a cancel arrives while a step runs. When the channel closes, the process ends at once.
 
 Requests  open · generate · cancel · abort · count · memory
 Answers   loading · loaded · refused · events · answer
@@ -107,7 +107,13 @@ class Worker:
             self._channel.send({"is": "events", "events": [pack(event)]})
         else:
             self._channel.send(
-                {"is": "refused", "id": request.get("id"), "message": error.message, "hint": error.hint, "code": error.code}
+                {
+                    "is": "refused",
+                    "id": request.get("id"),
+                    "message": error.message,
+                    "hint": error.hint,
+                    "code": error.code,
+                }
             )
 
     def _answer(self, request: Mapping[str, Any], value: Any) -> None:

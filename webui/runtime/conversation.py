@@ -1,0 +1,167 @@
+"""What a person does in a chat. Each action is saved before anything is generated."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from webui.core.chat import Chat, Message, Turn, new_id
+from webui.core.errors import Conflict, SettingError
+from webui.core.fields import build
+from webui.core.settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from webui.runtime.app import App
+    from webui.runtime.reply import Reply
+
+
+def effective(app: App, chat: Chat) -> tuple[GenerationSettings, str]:
+    """What a chat's next reply uses, and the preset's name: model's preset < character's < chat's < changed by hand."""
+    name = chat.preset
+    if not name and chat.character:
+        name = app.character(chat.character).preset
+    if not name:
+        name = app.preset_for(chat.model)
+    settings = app.presets.settings(name) if name else GenerationSettings()
+    return build(GenerationSettings, dict(chat.settings), base=settings), name
+
+
+async def send(app: App, chat_id: str, text: str, parent: str | None = None) -> tuple[Chat, Reply]:
+    """Say something and have it answered. ``parent`` is the message it follows; None is the one on show."""
+    if not text.strip():
+        raise SettingError("text", "The message is empty.", "Write something first.")
+    chat = await app.call(app.chats.open, chat_id)
+    _refuse_while_writing(app, chat)
+    parent = chat.leaf if parent is None else parent
+    if parent:
+        chat[parent]
+    message = Message(new_id(), parent, "user", text, created=time.time())
+    chat = await app.call(app.chats.append, chat_id, message)
+    return await _answer(app, chat, message.id)
+
+
+async def regenerate(app: App, chat_id: str, message_id: str) -> tuple[Chat, Reply]:
+    """Another version of a reply, or an answer to a message that has none."""
+    chat = await app.call(app.chats.open, chat_id)
+    _refuse_while_writing(app, chat)
+    message = chat[message_id]
+    return await _answer(app, chat, message.parent if message.role == "assistant" else message.id)
+
+
+async def continue_(app: App, chat_id: str, message_id: str) -> tuple[Chat, Reply]:
+    """Let a reply go on from where it ended; the same message grows."""
+    chat = await app.call(app.chats.open, chat_id)
+    _refuse_while_writing(app, chat)
+    message = chat[message_id]
+    if message.role != "assistant":
+        return await _answer(app, chat, message.id)
+    chat = await app.call(app.chats.update, chat_id, leaf=message.id)
+    return await _start(app, chat, replace(message, status="streaming", error=""), prefix=message.text)
+
+
+async def edit(app: App, chat_id: str, message_id: str, text: str) -> tuple[Chat, Reply | None]:
+    """A new version of a message with this text. One of the person's own is answered at once."""
+    chat = await app.call(app.chats.open, chat_id)
+    _refuse_while_writing(app, chat)
+    old = chat[message_id]
+    if not text.strip():
+        raise SettingError("text", "The message is empty.", "Delete it instead.")
+    new = replace(old, id=new_id(), text=text, created=time.time(), status="done", error="", details={})
+    chat = await app.call(app.chats.append, chat_id, new)
+    if new.role == "assistant":
+        return chat, None
+    return await _answer(app, chat, new.id)
+
+
+async def show(app: App, chat_id: str, message_id: str) -> Chat:
+    """Put a version of a message on show, with the newest of what follows it."""
+    chat = await app.call(app.chats.open, chat_id)
+    chat[message_id]
+    return await app.call(app.chats.update, chat_id, leaf=chat.newest_leaf(message_id))
+
+
+async def delete(app: App, chat_id: str, message_id: str) -> Chat:
+    """Hide a message and what follows it; the version beside it, or the message before it, is on show then."""
+    chat = await app.call(app.chats.open, chat_id)
+    message = chat[message_id]
+    for reply in app.replies.values():
+        if reply.chat == chat_id and not reply.done and any(m.id == message_id for m in chat.path(reply.id)):
+            reply.stop()
+            await reply.wait()
+    chat = await app.call(app.chats.hide, chat_id, message_id, True)
+    if chat.leaf not in chat.messages or any(m.deleted for m in chat.path()):
+        others = chat.children(message.parent)
+        leaf = chat.newest_leaf(others[-1].id) if others else message.parent
+        chat = await app.call(app.chats.update, chat_id, leaf=leaf)
+    return chat
+
+
+async def undelete(app: App, chat_id: str, message_id: str) -> Chat:
+    """Take a delete back and put the message on show again."""
+    await app.call(app.chats.hide, chat_id, message_id, False)
+    return await show(app, chat_id, message_id)
+
+
+async def branch(app: App, chat_id: str, message_id: str) -> Chat:
+    """A new chat with the conversation up to a message."""
+    chat = await app.call(app.chats.open, chat_id)
+    path = chat.path(message_id)
+    title = f"{chat.title} (branch)" if chat.title else ""
+    kept = ("model", "loader", "preset", "system", "prefix", "character", "settings")
+    new = await app.call(app.chats.create, title=title, **{k: getattr(chat, k) for k in kept})
+    parent = ""
+    for message in path:
+        status = "interrupted" if message.status == "streaming" else message.status
+        copy = replace(message, id=new_id(), parent=parent, status=status)
+        new = await app.call(app.chats.append, new.id, copy)
+        parent = copy.id
+    return new
+
+
+def _refuse_while_writing(app: App, chat: Chat) -> None:
+    if any(r.chat == chat.id and not r.done for r in app.replies.values()):
+        raise Conflict("A reply is still being written in this chat.", "Wait for it or press Stop.")
+
+
+async def _answer(app: App, chat: Chat, parent: str) -> tuple[Chat, Reply]:
+    prefix = chat.prefix
+    message = Message(new_id(), parent, "assistant", prefix, status="streaming", created=time.time())
+    return await _start(app, chat, message, prefix=prefix)
+
+
+async def _start(app: App, chat: Chat, message: Message, *, prefix: str) -> tuple[Chat, Reply]:
+    settings, preset = effective(app, chat)
+    model = app.models.get(chat.model or app.models.default())
+    message = replace(message, model=model.name, loader=chat.loader or model.loader, preset=preset)
+    _refuse_while_writing(app, chat)
+    known = message.id in chat.messages
+    # no wait between the check and the reservation: two requests at once cannot both pass
+    with app.reserve(chat.id):
+        chat = await app.call(app.chats.write if known else app.chats.append, chat.id, message)
+        system = chat.system or (app.character(chat.character).system if chat.character else "")
+        turn = Turn(
+            messages=spoken(chat.path(message.parent) if message.parent else ()),
+            settings=settings,
+            system=system,
+            prefix=prefix,
+            model=model.name,
+            loader=chat.loader,
+            preset=preset,
+            chat=chat.id,
+            reply=message.id,
+        )
+        return chat, app.reply(turn, message)
+
+
+def spoken(path: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages a model reads: without empty ones, neighbours of one role joined, so that roles alternate."""
+    found: list[Message] = []
+    for message in path:
+        if not message.text.strip():
+            continue
+        if found and found[-1].role == message.role:
+            found[-1] = replace(message, id=found[-1].id, text=f"{found[-1].text}\n\n{message.text}")
+        else:
+            found.append(message)
+    return tuple(found)

@@ -1,0 +1,327 @@
+"""The models: what lies in the folder, what is loaded, and loading on demand.
+
+A model is a file or a folder; each loader says how well it fits, and a person may choose another one. A loaded model
+is a worker process. Models are loaded when a reply needs them; the one unused for longest is unloaded to make room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from webui.core.errors import LoaderUnavailable, LoadFailed, NoModelLoaded, NotFound
+from webui.core.events import Progress
+from webui.core.fields import build, did_you_mean
+from webui.core.loader import Capabilities, Loader, MemoryReport, ModelInfo, ModelSpec
+from webui.runtime.process import EngineProcess, tail
+
+if TYPE_CHECKING:
+    from webui.runtime.stores import SettingsStore
+
+#: How many models stay loaded at once; the one unused for longest goes first.
+KEEP_LOADED = 2
+_CRASHES, _CRASH_SECONDS = 3, 600.0
+_SHARD = re.compile(r"-(\d{5})-of-\d{5}$")
+GUIDE = "guide"
+
+
+@dataclass
+class Model:
+    """A model in the catalogue, and its state."""
+
+    name: str
+    path: Path
+    size: int = 0
+    candidates: dict[str, tuple[float, Path]] = field(
+        default_factory=dict
+    )  # by loader: how well it fits, what it opens
+    loader: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)  # loader, options, template, preset
+    state: Literal["unloaded", "loading", "loaded", "failed"] = "unloaded"
+    progress: float = 0.0
+    text: str = ""
+    error: str = ""
+    hint: str = ""
+    info: ModelInfo | None = None
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    used: float = 0.0
+
+    @property
+    def loaders(self) -> list[tuple[str, float]]:
+        """The loaders that can open it, the best first."""
+        return sorted(((n, s) for n, (s, _) in self.candidates.items()), key=lambda pair: -pair[1])
+
+
+class Models:
+    """The catalogue and the worker processes."""
+
+    def __init__(self, folders: list[Path], loaders: Mapping[str, Loader], settings: SettingsStore, logs: Path) -> None:
+        self._folders = folders
+        self._loaders = loaders
+        self._settings = settings
+        self._logs = logs
+        self._models: dict[str, Model] = {}
+        self._processes: dict[str, EngineProcess] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._crashes: dict[str, list[float]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.default_name = ""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the folders again; what is loaded stays."""
+        own = self._settings.section("models")
+        found: dict[str, Model] = {}
+        for folder in self._folders:
+            for name, path, files in _scan(folder):
+                candidates = self._candidates([path, *files])
+                if name in found or not candidates:
+                    continue
+                model = self._models.get(name) or Model(name, path)
+                model.path, model.candidates = path, candidates
+                model.size = sum(_size(p) for p in ([path] if path.is_file() else files))
+                model.settings = {**_card(folder, name), **dict(own.get(name, {}))}
+                if model.state in ("unloaded", "failed"):
+                    wanted = model.settings.get("loader", "")
+                    model.loader = wanted if wanted in candidates else self._best(model)
+                found[name] = model
+        for name, loader in self._loaders.items():  # a loader that opens nothing is a model by itself
+            if getattr(loader, "opens_nothing", False) and name not in found:
+                model = self._models.get(name) or Model(name, Path())
+                model.candidates, model.loader = {name: (1.0, Path())}, name
+                model.settings = dict(own.get(name, {}))
+                found[name] = model
+        for name, model in self._models.items():
+            if name not in found and model.state in ("loading", "loaded"):
+                found[name] = model
+        self._models = found
+
+    def _candidates(self, paths: list[Path]) -> dict[str, tuple[float, Path]]:
+        best: dict[str, tuple[float, Path]] = {}
+        for name, loader in self._loaders.items():
+            for path in paths:
+                try:
+                    score = float(loader.accepts(path))
+                except Exception:  # a loader from elsewhere; it then does not fit
+                    score = 0.0
+                if score > best.get(name, (0.0, path))[0]:
+                    best[name] = (score, path)
+        return best
+
+    def _best(self, model: Model) -> str:
+        names = [n for n, _ in model.loaders]
+        return next((n for n in names if not self._loaders[n].available()), names[0])
+
+    def list(self) -> list[Model]:
+        """All models by name; the guide and loaders that need no model last."""
+        return sorted(self._models.values(), key=lambda m: (m.path == Path(), m.name == GUIDE, m.name.lower()))
+
+    def get(self, name: str) -> Model:
+        """One model; raises NotFound with what there is."""
+        try:
+            return self._models[name]
+        except KeyError:
+            raise NotFound(f"There is no model {name!r}.", did_you_mean(name, self._models)) from None
+
+    def default(self) -> str:
+        """The model that a new chat uses: the chosen one, the one used last, the first real one, else the guide."""
+        last = str(self._settings.section("app").get("model", ""))
+        for name in (self.default_name, last):
+            if name in self._models:
+                return name
+        names = [m.name for m in self.list()]
+        if not names:
+            raise NoModelLoaded("There is no model.", "Put a .gguf file into the models folder.")
+        return names[0]
+
+    def save_settings(self, name: str, **values: Any) -> Model:
+        """Keep loader, options, template or preset for a model; None takes one back."""
+        model = self.get(name)
+        if values.get("loader") and values["loader"] not in model.candidates:
+            raise NotFound(
+                f"The loader {values['loader']!r} cannot open {name}.", did_you_mean(values["loader"], model.candidates)
+            )
+        options = values.get("options")
+        if options:
+            build(self._loaders[values.get("loader") or model.loader].options, options)
+        own = dict(self._settings.section("models"))
+        own[name] = {k: v for k, v in {**dict(own.get(name, {})), **values}.items() if v is not None}
+        self._settings.save_section("models", own)
+        self.refresh()
+        return self.get(name)
+
+    def process(self, name: str) -> EngineProcess:
+        """The worker of a loaded model."""
+        worker = self._processes.get(name or self.default())
+        if worker is None or worker.ended.is_set():
+            raise NoModelLoaded(f"The model {name} is not loaded.")
+        return worker
+
+    async def ensure(self, name: str, loader: str, job: str) -> AsyncIterator[Progress]:
+        """Load the model unless it is; yields the progress meanwhile. Raises LoadFailed or LoaderUnavailable."""
+        model = self.get(name or self.default())
+        task = asyncio.ensure_future(self.load(model.name, loader or None))
+        last: tuple[float, str] = (-1.0, "")
+        while not task.done():
+            await asyncio.wait({task}, timeout=0.1)
+            if model.state == "loading" and (model.progress, model.text) != last:
+                last = (model.progress, model.text)
+                yield Progress(job, "loading", model.progress, 1.0, model.text)
+        task.result()
+        model.used = time.monotonic()
+
+    async def load(self, name: str, loader: str | None = None, options: Mapping[str, Any] | None = None) -> Model:
+        """Load a model and wait for it; returns at once when it is loaded that way already."""
+        model = self.get(name)
+        wanted = loader or (model.loader if options is None else self._best(model))
+        if wanted not in model.candidates:
+            raise NotFound(f"The loader {wanted!r} cannot open {name}.", did_you_mean(wanted, model.candidates))
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            running = self._processes.get(name)
+            chosen = dict(model.settings.get("options", {}) if options is None else options)
+            spec = ModelSpec(
+                name, _text(model.candidates[wanted][1]), wanted, chosen, str(model.settings.get("template", ""))
+            )
+            if running is not None and not running.ended.is_set():
+                if running.spec == spec:
+                    return model
+                await self._close(name, "The model was loaded again with other options.")
+            await self._start(model, self._loaders[wanted], spec, asked=options is not None)
+        return model
+
+    async def _start(self, model: Model, loader: Loader, spec: ModelSpec, *, asked: bool) -> None:
+        recent = [t for t in self._crashes.get(model.name, []) if time.monotonic() - t < _CRASH_SECONDS]
+        if len(recent) >= _CRASHES and not asked:
+            raise LoadFailed(
+                f"{model.name} has crashed {len(recent)} times in ten minutes.",
+                "Press Load in the Model tab to try again.",
+            )
+        model.loader, model.error, model.hint = loader.name, "", ""
+        reason = loader.available()
+        try:
+            if reason:
+                raise LoaderUnavailable(f"The loader {loader.title} cannot run here: {reason}")
+            build(loader.options, spec.options)
+            await self._make_room(model.name)
+            model.state, model.progress, model.text = "loading", 0.0, "Starting"
+
+            def progress(fraction: float, text: str) -> None:
+                model.progress, model.text = fraction, text
+
+            worker = await EngineProcess.start(loader, spec, self._log_path(model.name), progress)
+        except (LoadFailed, LoaderUnavailable, NotFound) as error:
+            model.state, model.error, model.hint = "failed", error.message, error.hint
+            raise
+        except BaseException:
+            model.state = "unloaded"
+            raise
+        self._processes[model.name] = worker
+        model.state, model.progress, model.info = "loaded", 1.0, worker.info
+        model.capabilities, model.used = loader.capabilities(), time.monotonic()
+        task = asyncio.create_task(self._watch(model, worker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, model: Model, worker: EngineProcess) -> None:
+        await worker.ended.wait()
+        if self._processes.get(model.name) is worker:  # nobody asked for it: it crashed
+            del self._processes[model.name]
+            model.state, model.error = "failed", worker.reason
+            model.hint = "The next message starts it again."
+            self._crashes.setdefault(model.name, []).append(time.monotonic())
+
+    async def _make_room(self, name: str) -> None:
+        idle = sorted(
+            (self._models[n].used, n)
+            for n, p in self._processes.items()
+            if n != name and not p.busy and n in self._models
+        )
+        while len(self._processes) >= KEEP_LOADED and idle:
+            _, oldest = idle.pop(0)
+            await self._close(oldest, "The model was unloaded to make room.")
+
+    async def _close(self, name: str, reason: str) -> None:
+        worker = self._processes.pop(name, None)
+        if worker is not None:
+            await worker.close(reason)
+        if name in self._models:
+            self._models[name].state, self._models[name].info = "unloaded", None
+
+    async def unload(self, name: str) -> None:
+        """End the worker; replies in work fail with the reason."""
+        self.get(name)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            await self._close(name, "The model was unloaded.")
+
+    async def memory(self, name: str) -> MemoryReport:
+        """Bytes in use by a loaded model."""
+        return await self.process(name).memory()
+
+    def log(self, name: str) -> str:
+        """The end of the worker's log."""
+        return tail(self._log_path(self.get(name).name))
+
+    def _log_path(self, name: str) -> Path:
+        return self._logs / ("model-" + re.sub(r"[^\w.-]+", "_", name)[:80] + ".log")
+
+    async def close(self) -> None:
+        """End all workers."""
+        await asyncio.gather(*(self._close(n, "The program is ending.") for n in list(self._processes)))
+
+
+def _text(path: Path) -> str:
+    return "" if path == Path() else str(path)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
+
+
+def _scan(folder: Path) -> list[tuple[str, Path, list[Path]]]:
+    """(name, path, files inside) of what may be models: files, folders with a config.json, two levels deep."""
+    found: list[tuple[str, Path, list[Path]]] = []
+
+    def look(where: Path, prefix: str, depth: int) -> None:
+        try:
+            entries = sorted(where.iterdir(), key=lambda p: p.name.lower())
+        except OSError:
+            return
+        for path in entries:
+            name = prefix + path.name
+            if path.name.startswith((".", "_")):
+                continue
+            if path.is_dir():
+                if (path / "config.json").is_file():
+                    ggufs = sorted(path.glob("*.gguf"), key=_size, reverse=True)
+                    found.append((name, path, [*ggufs, *sorted(path.glob("*.safetensors"))]))
+                elif depth:
+                    look(path, name + "/", depth - 1)
+            elif path.suffix == ".gguf" and not path.name.startswith("mmproj"):
+                shard = _SHARD.search(path.stem)
+                if shard is None or int(shard.group(1)) == 1:
+                    stem = _SHARD.sub("", path.stem)
+                    found.append((prefix + stem, path, []))
+
+    look(folder, "", 1)
+    return found
+
+
+def _card(folder: Path, name: str) -> dict[str, Any]:
+    """What ``<name>.yaml`` beside a model says of it; a damaged file says nothing."""
+    path = folder / f"{name}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    known = ("loader", "options", "template", "preset")
+    return {k: v for k, v in values.items() if k in known} if isinstance(values, dict) else {}
