@@ -1,0 +1,8 @@
+"""What is kept on the disk: chats, presets and settings."""
+
+from __future__ import annotations
+
+from webui.runtime.stores.chats import ChatStore, ChatSummary
+from webui.runtime.stores.search import Hit
+
+__all__ = ["ChatStore", "ChatSummary", "Hit"]
