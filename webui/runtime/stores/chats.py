@@ -333,7 +333,9 @@ class ChatStore:
         def also(connection: sqlite3.Connection) -> None:
             try:
                 connection.executemany(rows.INSERT_MESSAGE, inserted)
-            except sqlite3.IntegrityError:
+            except sqlite3.IntegrityError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT:  # not one of the table's: a damaged index
+                    raise
                 raise Conflict("This message is stored already.", "Reload the page.") from None
 
         return self._save(chat, {**values, "leaf": chat.leaf}, also)
@@ -391,8 +393,9 @@ class ChatStore:
 
 
 def _damaged(error: StoreError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, sqlite3.Error) and (getattr(cause, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+    """Whether a search index may be what failed."""
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) or 0
+    return code & 0xFF == sqlite3.SQLITE_CORRUPT or code == sqlite3.SQLITE_CONSTRAINT
 
 
 def _state(connection: sqlite3.Connection) -> tuple[Any, ...]:

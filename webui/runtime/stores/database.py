@@ -166,11 +166,11 @@ class Database:
                 )
                 return
             self._restore(saved, "was empty")
-        elif not sound(self.path):
-            if journal.exists():  # perhaps only the journal is another file's
+        elif not (whole := sound(self.path)) or _stale(self.path, journal):
+            if journal.exists():  # perhaps only the journal is wrong
                 journal = files.set_aside(journal, "corrupt")
                 self._drop("-shm")
-                if sound(self.path):
+                if whole or sound(self.path):
                     self.notices.append(
                         f"The journal of {self.path.name} did not fit it; it is kept as {journal.name}. "
                         "The last changes before the crash may be missing."
@@ -267,11 +267,30 @@ def sound(path: Path) -> bool:
     """Whether SQLite finds nothing wrong with the file. Changes nothing, not even by taking the journal in."""
     try:
         with contextlib.closing(_reading(path)) as connection:
-            return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+            said = [str(row[0]) for row in connection.execute("PRAGMA quick_check(20)")]
+            return all(line == "ok" or "FTS5" in line for line in said)  # a search index is made anew when it is needed
     except sqlite3.Error as error:
         if (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_BUSY:
             raise
         return False
+
+
+def _stale(path: Path, journal: Path) -> bool:
+    """Whether the journal would take the file back to an earlier state, or belongs to another file altogether."""
+    if not journal.exists() or not journal.stat().st_size:
+        return False
+    query = "SELECT identity, (SELECT coalesce(max(position), 0) FROM chats) FROM about"
+    try:
+        with contextlib.closing(_reading(path, "&immutable=1")) as connection:
+            identity, position = connection.execute(query).fetchone()
+    except (sqlite3.Error, TypeError):
+        return False  # without its journal the file says nothing yet
+    try:
+        with contextlib.closing(_reading(path)) as connection:
+            merged = connection.execute(query).fetchone()
+    except sqlite3.Error:
+        return True
+    return merged is None or merged[0] != identity or merged[1] < position
 
 
 def _format(path: Path) -> int:
@@ -279,5 +298,5 @@ def _format(path: Path) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _reading(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT)
+def _reading(path: Path, more: str = "") -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{more}", uri=True, timeout=WAIT)

@@ -15,6 +15,9 @@ APPLICATION: Final = 0x50426368
 SPACELESS: Final = "*[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]*"
 
 _FIRST = f"""
+CREATE TABLE about (identity TEXT NOT NULL);   -- tells the journal of this file from that of another one
+INSERT INTO about VALUES (lower(hex(randomblob(8))));
+
 CREATE TABLE chats (
     id TEXT PRIMARY KEY,
     title TEXT NOT NULL DEFAULT '',
