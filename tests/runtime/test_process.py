@@ -21,7 +21,9 @@ from webui.runtime.process import EngineProcess
 
 async def start(tmp_path: Path, **options: Any) -> EngineProcess:
     spec = ModelSpec("echo", "", "echo", options)
-    return await EngineProcess.start(Echo(), spec, tmp_path / "echo.log", lambda _f, _t: None)
+    worker = EngineProcess(Echo(), spec, tmp_path / "echo.log")
+    await worker.open(lambda _f, _t: None)
+    return worker
 
 
 def ask(text: str, **settings: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class App:
         self._reserved: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="patchbay")
-        data = config.data_dir
+        data = config.data
         self.settings = SettingsStore(data)
         self.chats = ChatStore(data)
         self.presets = PresetStore(ROOT / "presets", data / "presets")
@@ -63,7 +63,7 @@ class App:
 
     def _model_folders(self) -> list[Path]:
         bundled = ROOT / "models"
-        return list(dict.fromkeys([self.config.models_dir, bundled]))
+        return list(dict.fromkeys([self.config.models, bundled]))
 
     def _find_loaders(self) -> None:
         self.loaders.clear()

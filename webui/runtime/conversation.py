@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from webui.runtime.app import App
     from webui.runtime.reply import Reply
 
+#: The section of the app's settings that holds what a new chat begins with.
+NEW_CHAT = "new_chat"
+
+
+async def create(app: App, **fields: object) -> Chat:
+    """A new chat: what was set for new chats, and ``fields`` over it; a character greets first."""
+    kept = ("model", "loader", "preset", "system", "prefix", "character", "settings")
+    begun = {k: v for k, v in app.settings.section(NEW_CHAT).items() if k in kept}
+    chat = await app.call(app.chats.create, **{**begun, **fields})
+    if chat.character and (greeting := app.character(chat.character).greeting):
+        message = Message(new_id(), "", "assistant", greeting, created=time.time())
+        chat = await app.call(app.chats.append, chat.id, message)
+    return chat
+
 
 def effective(app: App, chat: Chat) -> tuple[GenerationSettings, str]:
     """What a chat's next reply uses, and the preset's name: model's preset < character's < chat's < changed by hand."""

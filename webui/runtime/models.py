@@ -69,6 +69,7 @@ class Models:
         self._logs = logs
         self._models: dict[str, Model] = {}
         self._processes: dict[str, EngineProcess] = {}
+        self._starting: dict[str, EngineProcess] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._crashes: dict[str, list[float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +100,7 @@ class Models:
                 model.settings = dict(own.get(name, {}))
                 found[name] = model
         for name, model in self._models.items():
-            if name not in found and model.state in ("loading", "loaded"):
+            if name not in found and (model.state in ("loading", "loaded") or model.path.is_absolute()):
                 found[name] = model
         self._models = found
 
@@ -132,14 +133,31 @@ class Models:
 
     def default(self) -> str:
         """The model that a new chat uses: the chosen one, the one used last, the first real one, else the guide."""
+        if self.default_name:
+            return self.get(self._named(self.default_name)).name
         last = str(self._settings.section("app").get("model", ""))
-        for name in (self.default_name, last):
-            if name in self._models:
-                return name
+        if last in self._models:
+            return last
         names = [m.name for m in self.list()]
         if not names:
             raise NoModelLoaded("There is no model.", "Put a .gguf file into the models folder.")
         return names[0]
+
+    def _named(self, text: str) -> str:
+        """The name of a model given by its name or by a path; a path outside the folders joins the catalogue."""
+        path = Path(text).expanduser()
+        if text in self._models or not path.exists():
+            return text
+        for model in self._models.values():
+            if model.path != Path() and model.path.samefile(path):
+                return model.name
+        name = path.stem if path.is_file() else path.name
+        files = sorted(path.glob("*.gguf")) if path.is_dir() else []
+        candidates = self._candidates([path.resolve(), *files])
+        if candidates:
+            model = self._models[name] = Model(name, path.resolve(), _size(path), candidates)
+            model.loader = self._best(model)
+        return name
 
     def save_settings(self, name: str, **values: Any) -> Model:
         """Keep loader, options, template or preset for a model; None takes one back."""
@@ -215,13 +233,16 @@ class Models:
             def progress(fraction: float, text: str) -> None:
                 model.progress, model.text = fraction, text
 
-            worker = await EngineProcess.start(loader, spec, self._log_path(model.name), progress)
+            worker = self._starting[model.name] = EngineProcess(loader, spec, self._log_path(model.name))
+            await worker.open(progress)
         except (LoadFailed, LoaderUnavailable, NotFound) as error:
             model.state, model.error, model.hint = "failed", error.message, error.hint
             raise
         except BaseException:
             model.state = "unloaded"
             raise
+        finally:
+            self._starting.pop(model.name, None)
         self._processes[model.name] = worker
         model.state, model.progress, model.info = "loaded", 1.0, worker.info
         model.capabilities, model.used = loader.capabilities(), time.monotonic()
@@ -259,6 +280,12 @@ class Models:
         self.get(name)
         async with self._locks.setdefault(name, asyncio.Lock()):
             await self._close(name, "The model was unloaded.")
+
+    async def abort(self, name: str) -> None:
+        """Give up loading a model."""
+        worker = self._starting.get(name)
+        if worker is not None:
+            await worker.close("Loading was cancelled.")
 
     async def memory(self, name: str) -> MemoryReport:
         """Bytes in use by a loaded model."""

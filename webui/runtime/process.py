@@ -25,7 +25,7 @@ _END_SECONDS = 2.0
 
 
 class EngineProcess:
-    """One worker. Start it with :meth:`start`; it is gone when ``ended`` is set, and ``reason`` says why."""
+    """One worker. Load its model with :meth:`open`; it is gone when ``ended`` is set, and ``reason`` says why."""
 
     def __init__(self, loader: Loader, spec: ModelSpec, log: Path) -> None:
         self.loader = loader
@@ -42,20 +42,15 @@ class EngineProcess:
         self._loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._progress: Callable[[float, str], None] = lambda _fraction, _text: None
 
-    @classmethod
-    async def start(
-        cls, loader: Loader, spec: ModelSpec, log: Path, progress: Callable[[float, str], None]
-    ) -> EngineProcess:
-        """Start a worker and load the model in it. Raises LoadFailed with the engine's reason."""
-        worker = cls(loader, spec, log)
-        worker._progress = progress
-        await worker._spawn()
+    async def open(self, progress: Callable[[float, str], None]) -> None:
+        """Start the process and load the model in it. Raises LoadFailed with the engine's reason."""
+        self._progress = progress
+        await self._spawn()
         try:
-            await worker._loaded
+            await self._loaded
         except BaseException:
-            await worker.close("The load was given up.")
+            await self.close("The load was given up.")
             raise
-        return worker
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
