@@ -52,6 +52,7 @@ class Model:
     info: ModelInfo | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
     used: float = 0.0
+    outside: bool = False  # named by a path outside the folders
 
     @property
     def loaders(self) -> list[tuple[str, float]]:
@@ -100,7 +101,7 @@ class Models:
                 model.settings = dict(own.get(name, {}))
                 found[name] = model
         for name, model in self._models.items():
-            if name not in found and (model.state in ("loading", "loaded") or model.path.is_absolute()):
+            if name not in found and (model.state in ("loading", "loaded") or model.outside):
                 found[name] = model
         self._models = found
 
@@ -155,7 +156,7 @@ class Models:
         files = sorted(path.glob("*.gguf")) if path.is_dir() else []
         candidates = self._candidates([path.resolve(), *files])
         if candidates:
-            model = self._models[name] = Model(name, path.resolve(), _size(path), candidates)
+            model = self._models[name] = Model(name, path.resolve(), _size(path), candidates, outside=True)
             model.loader = self._best(model)
         return name
 
