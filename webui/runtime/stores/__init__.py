@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from webui.runtime.stores.chats import ChatStore, ChatSummary
 from webui.runtime.stores.search import Hit
+from webui.runtime.stores.settings import SettingsStore
 
-__all__ = ["ChatStore", "ChatSummary", "Hit"]
+__all__ = ["ChatStore", "ChatSummary", "Hit", "SettingsStore"]
