@@ -1,7 +1,8 @@
 """The login: with a key set, every route is behind it.
 
-People open a one-time link or type the key, and get a cookie; programs send ``Authorization: Bearer KEY``. The cookie is
-signed with a secret made from the key and this run of the program, so that a changed key or a restart ends all sessions.
+People open a one-time link or type the key, and get a cookie; programs send ``Authorization: Bearer KEY``. The cookie
+is signed with a secret made from the key and this run of the program, so that a changed key or a restart ends all
+sessions.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class Login:
             raise _too_many()
         expires = self._links.pop(digest(token.encode()), 0.0)
         if expires > self._clock():
-            # A page rather than a redirect: a browser that comes from elsewhere keeps a strict cookie back in redirects.
+            # A page, not a redirect: in a redirect that began elsewhere a browser keeps a strict cookie back.
             return self._signed_in(HTMLResponse(ENTER))
         self._form.failed(address)
         await asyncio.sleep(self._form.delay)
@@ -225,7 +226,11 @@ class Login:
 def _key_in(body: bytes, spoken: bool) -> bytes:
     """The key in a form or a JSON object; empty when there is none."""
     if not spoken:
-        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=8).get("key", [""])[0].strip().encode()
+        try:
+            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=8)
+        except ValueError:
+            raise Refusal(400, "malformed", "This form has too many fields.") from None
+        return fields.get("key", [""])[0].strip().encode("utf-8", "replace")
     try:
         value = json.loads(body)
     except ValueError:
