@@ -217,7 +217,7 @@ def test_a_failure_says_nothing_of_the_inside(site):
 
 @pytest.mark.parametrize(
     "path",
-    ["/docs", "/redoc", "/openapi.json", "/gradio_api/openapi.json", "/gradio_api/info", "/gradio_api/runs"]
+    ["/docs", "/redoc", "/openapi.json", "/gradio_api/openapi.json", "/gradio_api/runs"]
     + ["/gradio_api/dev/reload", "/monitoring", "/monitoring/summary", "/gradio_api/vibe-code", "/gradio_api/run/x"]
     + ["/gradio_api/call/x", "/gradio_api/api/x", "/gradio_api/file=https://example.com/", "/gradio_api/startup-events"]
     + ["/gradio_api/proxy=http://127.0.0.1:7999/", "/gradio_api/mcp/sse", "/gradio_api/component_server", "/token"]

@@ -6,10 +6,13 @@ Gradio is a large import, so the server answers first and a thread brings it in.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import io
 import logging
 import os
 import re
+import secrets
 import sys
 import threading
 import time
@@ -34,6 +37,7 @@ ALLOWED: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (method, re.compile(pattern))
     for method, pattern in (
         ("GET", r"/config"),
+        ("GET", r"/gradio_api/info"),
         ("GET", r"/theme\.css"),
         ("GET", r"/assets/[\w./-]+"),
         ("GET", r"/static/(?:fonts|img)/[\w./-]+"),
@@ -52,6 +56,7 @@ ALLOWED: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 PREFIXES = ("/config", "/theme.css", "/assets/", "/gradio_api/")
 SHOWN = re.compile(rb"image/(?:png|jpeg|gif|webp|avif|bmp)|audio/[\w.+-]+|video/[\w.+-]+")
 INERT = b"default-src 'none'; sandbox; frame-ancestors 'none'"
+SECRET = secrets.token_hex(16)  # what the self-test tries to get at
 SOURCE = Path(__file__).resolve()
 QUEUE = 64  # waiting events, beyond which a new one is refused
 
@@ -250,7 +255,7 @@ def mount(blocks: gradio.Blocks, port: int, **look: Any) -> ASGIApp:
         auth=None,
         allowed_paths=[],
         blocked_paths=[],
-        show_error=True,
+        show_error=False,  # what is meant for people is a gr.Error and is shown all the same
         max_file_size=UPLOAD_LIMIT,
         ssr_mode=False,
         enable_monitoring=False,
@@ -283,8 +288,9 @@ async def self_test(data: Path) -> None:
     canary, gradio_app = made
     try:
         body = {"data": [{"path": str(canary), "meta": {"_type": "gradio.FileData"}}]}
-        status, answer = await _ask(gradio_app, "POST", "/gradio_api/run/read", body)
-        if status == 200 or b"canary" in answer:
+        with contextlib.redirect_stderr(io.StringIO()):  # Gradio prints the refusal that is wished for
+            status, answer = await _ask(gradio_app, "POST", "/gradio_api/run/read", body)
+        if status == 200 or SECRET.encode() in answer:
             raise RuntimeError("Gradio hands out files that nobody uploaded")
         await refuses_files(gradio_app, canary)
     finally:
@@ -309,7 +315,7 @@ def _probe(folder: Path) -> tuple[Path, ASGIApp]:
     # Beside the private folder: not in it, where uploads are, and not in the working directory.
     handle, name = tempfile.mkstemp(prefix=".canary-", dir=folder.parent)
     with os.fdopen(handle, "w") as file:
-        file.write("canary")
+        file.write(SECRET)
     with gradio.Blocks(analytics_enabled=False) as blocks:
         asked = gradio.File(visible=False)
         text = gradio.Textbox(visible=False)

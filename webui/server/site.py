@@ -50,7 +50,7 @@ class Site:
         every = [
             Route("/health", self.health, name="health"),
             Route("/", self.page, name="page"),
-            Route("/static/{path:path}", self.static.serve, name="static"),
+            Route("/static/{path:path}", self.files, name="static"),
             *routes,
         ]
         self.starlette = Starlette(
@@ -70,6 +70,13 @@ class Site:
     async def health(self, request: Request) -> Response:
         """Whether the server answers, for programs; open to everybody on this address."""
         return JSONResponse({"status": "ok", "version": self.version, "panels": self.panels.ready})
+
+    async def files(self, request: Request) -> ASGIApp:
+        """A file of the page; fonts and pictures that are not among them may be Gradio's."""
+        name = str(request.path_params["path"])
+        if name.startswith(("fonts/", "img/")) and name not in self.static:
+            return self.panels
+        return self.static.answer(name, request)
 
     async def page(self, request: Request) -> Response:
         """The chat page."""

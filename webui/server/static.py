@@ -93,9 +93,8 @@ class Static:
             self._files[name] = kept
         return kept
 
-    async def serve(self, request: Request) -> Response:
-        """Answer a request for ``/static/…``."""
-        address = str(request.path_params["path"])
+    def answer(self, address: str, request: Request) -> Response:
+        """Answer a request for ``/static/address``."""
         versioned = address.startswith(f"@{self.version}/")
         name = _VERSION.sub("", address, count=1) if address.startswith("@") else address
         if name not in self._paths:
