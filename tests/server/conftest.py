@@ -51,6 +51,7 @@ class Probe:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.notices: list[str] = []
+        self.panels: dict[str, Any] = {"ready": False, "script": "", "style": "", "reason": ""}
         self.calls = 0
         self.ended = 0
         self.closed = threading.Event()

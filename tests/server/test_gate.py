@@ -217,12 +217,13 @@ def test_a_failure_says_nothing_of_the_inside(site):
 
 @pytest.mark.parametrize(
     "path",
-    ["/docs", "/redoc", "/openapi.json", "/gradio_api/openapi.json", "/gradio_api/runs"]
-    + ["/gradio_api/dev/reload", "/monitoring", "/monitoring/summary", "/gradio_api/vibe-code", "/gradio_api/run/x"]
-    + ["/gradio_api/call/x", "/gradio_api/api/x", "/gradio_api/file=https://example.com/", "/gradio_api/startup-events"]
-    + ["/gradio_api/proxy=http://127.0.0.1:7999/", "/gradio_api/mcp/sse", "/gradio_api/component_server", "/token"]
-    + ["/gradio_api/deep_link", "/login_check", "/user", "/gradio_api/custom_component/1/client/component/x.js"]
-    + ["/gradio_api/stream/x", "/gradio_api/process_recording", "/gradio_api/profiling/traces", "/robots.txt"],
+    "/docs /redoc /openapi.json /gradio_api/openapi.json /gradio_api/runs /gradio_api/dev/reload /monitoring "
+    "/monitoring/summary /gradio_api/vibe-code /gradio_api/run/x /gradio_api/call/x /gradio_api/api/x /robots.txt "
+    "/gradio_api/file=https://example.com/ /gradio_api/file=http://127.0.0.1:7999/ /gradio_api/startup-events "
+    "/gradio_api/proxy=http://127.0.0.1:7999/ /gradio_api/mcp/sse /gradio_api/component_server /token /user "
+    "/gradio_api/deep_link /login_check /gradio_api/custom_component/1/client/component/x.js /gradio_api/stream/x "
+    "/gradio_api/process_recording /gradio_api/profiling/traces /gradio_api/queue/status /manifest.json "
+    "/svelte/x".split(),
 )
 def test_helper_addresses_are_not_there(site, path):
     for method in ("GET", "POST"):

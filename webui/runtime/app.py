@@ -39,6 +39,7 @@ class App:
         self.closing = False
         self.replies: dict[str, Reply] = {}
         self.notices: list[str] = []
+        self.panels: dict[str, Any] = {"ready": False, "script": "", "style": "", "reason": ""}  # filled by the server
         self._reserved: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="patchbay")

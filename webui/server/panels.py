@@ -62,20 +62,22 @@ QUEUE = 64  # waiting events, beyond which a new one is refused
 
 
 class Panels:
-    """The Gradio app once it is there; ``ready`` then, and ``reason`` when it never will be."""
+    """The Gradio app once it is there. ``app.panels`` tells the page: ready, or the reason why it never will be."""
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.ready = False
-        self.reason = ""
-        self.script = ""
-        self.style = ""
         self._gradio: ASGIApp | None = None
         self._blocks: gradio.Blocks | None = None
 
-    def describe(self) -> dict[str, Any]:
-        """What the page must know to show the panels."""
-        return {"ready": self.ready, "script": self.script, "style": self.style, "reason": self.reason}
+    @property
+    def ready(self) -> bool:
+        """Whether Gradio is served."""
+        return bool(self.app.panels["ready"])
+
+    @property
+    def reason(self) -> str:
+        """Why it never will be; "" while it may."""
+        return str(self.app.panels["reason"])
 
     async def load(self) -> None:
         """Import Gradio, build the panels, check them, and serve them from then on. Never raises."""
@@ -83,27 +85,27 @@ class Panels:
         try:
             made = await _in_thread(lambda: prepare(self.app))
             if made is None:
-                self.reason = "This installation has no panels."
+                self.app.panels["reason"] = "This installation has no panels."
                 return
             blocks, gradio_app = made
             await self_test(self.app.config.data)
             await refuses_files(gradio_app)
+            script, style = frontend()
         except Exception as error:
             log.exception("The panels are not served")
-            self.reason = f"The other tabs cannot be shown: {error}"
+            self.app.panels["reason"] = f"The other tabs cannot be shown: {error}"
             self.app.notices.append(self.reason)
             return
         self._blocks = blocks
         blocks.run_startup_events()
         await blocks.run_extra_startup_events()
-        self.script, self.style = frontend()
         self._gradio = gradio_app
-        self.ready = True
+        self.app.panels |= {"script": script, "style": style, "ready": True}
         log.info("The panels are there after %.1f s", time.monotonic() - started)
 
     def close(self) -> None:
         """End Gradio's streams and its queue."""
-        self.ready = False
+        self.app.panels["ready"] = False
         if self._blocks is not None:
             gradio_app: Any = self._gradio
             self._blocks._queue.close()  # type: ignore[no-untyped-call]  # Gradio's own

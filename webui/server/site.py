@@ -39,7 +39,10 @@ log = logging.getLogger("patchbay.site")
 
 
 class Site:
-    """The whole site as an ASGI app. ``routes`` are the chat page's, ``panels`` is Gradio's part, ``login`` is there with a key."""
+    """The whole site as an ASGI app.
+
+    ``routes`` are the chat page's, ``panels`` is Gradio's part, ``login`` is there when a key is needed.
+    """
 
     def __init__(self, app: App, routes: Sequence[BaseRoute]) -> None:
         self.app = app
