@@ -1,0 +1,109 @@
+/** The tabs. Chat is ours; the others are panels that live in one <gradio-app>, put into the page when first needed. */
+
+import { get, isLost } from './api.js';
+import { byId, focus } from './dom.js';
+import { refresh, state } from './store.js';
+
+const NAMES = ['Chat', 'Parameters', 'Model', 'Extensions', 'Settings'];
+/** @type {Promise<void>|null} */
+let mounting = null;
+let mounted = false;
+let current = 'Chat';
+
+/** The name of the tab on show. */
+export const currentTab = () => current;
+
+/** @param {() => boolean} done @param {number} limit in milliseconds */
+async function until(done, limit) {
+  const end = performance.now() + limit;
+  while (!done()) {
+    if (performance.now() > end) return false;
+    await new Promise((resolve) => setTimeout(resolve, 60));
+  }
+  return true;
+}
+
+/** The buttons of the panels' own (hidden) tab bar. @returns {HTMLElement[]} */
+const panelTabs = () => [.../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('#panels > .tab-wrapper button[role="tab"], #panels button[role="tab"]'))];
+
+async function mount() {
+  while (!state.panels.ready) {
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    if (isLost()) continue;
+    try { state.panels = (await get('/ui/state')).panels; } catch { /* asked again */ }
+  }
+  const page = /** @type {any} */ (window);
+  page.__gradio_mode__ = 'app';
+  page.gradio_config = await get('/config');
+  const style = document.createElement('link');
+  style.rel = 'stylesheet';
+  style.href = state.panels.style;
+  document.head.prepend(style);
+  const app = document.createElement('gradio-app');
+  for (const [name, value] of [['embed', 'true'], ['eager', 'true'], ['control_page_title', 'false']]) app.setAttribute(name, value);
+  byId('panel-host').append(app);
+  const script = document.createElement('script');
+  script.type = 'module';
+  script.src = state.panels.script;
+  document.head.append(script);
+  mounted = await until(() => panelTabs().length >= NAMES.length - 1, 20000);
+  page.patchbayTheme.paint();
+  if (!mounted) throw new Error('The panels did not start.');
+  byId('panel-wait').hidden = true;
+}
+
+/** Puts the panels into the page, once. @returns {Promise<void>} */
+export function mountPanels() {
+  mounting ??= mount().catch((error) => {
+    mounting = null;
+    byId('panel-wait').textContent = 'The panels could not be started. Reload the page to try again.';
+    throw error;
+  });
+  return mounting;
+}
+
+/** @param {string} name one of the five tabs */
+export async function openTab(name) {
+  if (!NAMES.includes(name)) return;
+  const before = current;
+  current = name;
+  for (const other of NAMES) {
+    const tab = byId(`tab-${other}`);
+    tab.setAttribute('aria-selected', String(other === name));
+    tab.tabIndex = other === name ? 0 : -1;
+  }
+  const host = byId('panel-host');
+  const chat = name === 'Chat';
+  byId('chat').hidden = !chat;
+  host.hidden = chat;
+  if (chat) {
+    if (before !== 'Chat') refresh().catch(() => {});
+    return;
+  }
+  host.setAttribute('aria-labelledby', `tab-${name}`);
+  try { await mountPanels(); } catch { return; }
+  if (current !== name) return;
+  const tabs = panelTabs();
+  (tabs.find((t) => t.textContent?.trim() === name) ?? tabs[NAMES.indexOf(name) - 1])?.click();
+  document.getElementById('refresh-panels')?.click();
+}
+
+/** @param {() => boolean} busy true while nothing heavy may happen */
+export function setUpTabs(busy) {
+  const list = byId('tabs');
+  for (const name of NAMES) byId(`tab-${name}`).addEventListener('click', () => openTab(name));
+  list.addEventListener('keydown', (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -NAMES.length, End: NAMES.length }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const to = Math.abs(step) > 1 ? (step < 0 ? 0 : NAMES.length - 1) : (NAMES.indexOf(current) + step + NAMES.length) % NAMES.length;
+    focus(byId(`tab-${NAMES[to]}`));
+    openTab(NAMES[to]);
+  });
+  const early = () => {
+    if (mounting) return;
+    if (busy() || document.hidden || !state.panels.ready) { setTimeout(early, 3000); return; }
+    (window.requestIdleCallback ?? setTimeout)(() => { mountPanels().catch(() => {}); });
+  };
+  setTimeout(early, 3000);
+}
