@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
+import traceback
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from webui.core.config import COMMANDS, Config, load
 from webui.core.errors import PatchbayError
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        traceback.print_exc()  # an error of the program itself: starting again would only meet it again
+        return FAILED
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -56,8 +60,8 @@ def serve(arguments: Sequence[str]) -> int:
     os.umask(0o077)
     prepare_folder(config.data)
     harden(config.data)
-    config = replace(config, port=free_port(config), ready=lambda url: greet(config, url))
-    with only_one(config.data, config.url):
+    with only_one(config.data) as tell:
+        config = replace(config, ready=lambda url: greet(config, url, tell))
         if config.listen:
             config = with_key(config)
         if crashed:
@@ -85,35 +89,6 @@ def harden(data: Path) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every chat
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def free_port(config: Config) -> int:
-    """The port asked for; when nobody asked for it by name and it is busy, the next free one."""
-    for port in range(config.port, min(config.port + 100, 65536)):
-        error = _why_not(config.bind, port)
-        if error is None:
-            return port
-        if "port" in config.given:
-            raise PatchbayError(f"Port {port} on {config.bind} cannot be used: {error}.", "Choose another with --port.")
-    raise PatchbayError(f"No port from {config.port} on is free: {error}.", "Choose another with --port.")
-
-
-def _why_not(host: str, port: int) -> str | None:
-    """Why an address cannot be listened on, or None when it can."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            if sys.platform != "win32":
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
 
 
 def with_key(config: Config) -> Config:
@@ -136,8 +111,9 @@ def after_crash(config: Config, reason: str) -> Config:
     return replace(config, crashed=reason, without=(culprit,) if culprit else ())
 
 
-def greet(config: Config, url: str) -> None:
-    """Say where the page is, and open it; called once the server answers."""
+def greet(config: Config, url: str, tell: Callable[[str], None]) -> None:
+    """Say where the page is, to people and to a second start, and open it; called once the server answers."""
+    tell(urlunsplit((*urlsplit(url)[:2], "/", "", "")))  # without the one-time token that a link may hold
     print(f"Patchbay is at {url}  (Ctrl+C ends it)", flush=True)
     if config.window:
         threading.Thread(target=_own_window, args=(url,), daemon=True, name="window").start()

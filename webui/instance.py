@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -34,10 +34,11 @@ def prepare_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, url: str) -> Iterator[None]:
-    """Hold the folder while the program runs; StoreError names the process and the address of who holds it already.
+def only_one(folder: Path) -> Iterator[Callable[[str], None]]:
+    """Hold the folder while the program runs; yields what to call with the address once there is one.
 
-    The lock is the operating system's, so a killed program leaves none behind; what is written into it is for people.
+    StoreError names the process and the address of who holds it already. The lock is the operating system's, so a
+    killed program leaves none behind; what is written into it is for people.
     """
     with open(folder / "instance.lock", "a+", encoding="utf-8") as file:
         if not _lock(file):
@@ -45,10 +46,14 @@ def only_one(folder: Path, url: str) -> Iterator[None]:
             raise StoreError(
                 f"Patchbay is running on {folder} already{_who(file.read())}.", "Open it there, or stop it."
             )
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "url": url}) + "\n")
-        file.flush()
-        yield
+
+        def tell(url: str) -> None:
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "url": url}) + "\n")
+            file.flush()
+
+        tell("")
+        yield tell
         file.truncate(0)
 
 
@@ -127,6 +132,6 @@ def _lock(file: IO[str]) -> bool:
 def _who(text: str) -> str:
     try:
         found = json.loads(text)
-        return f": process {int(found['pid'])}, {found['url']}"
+        return f": process {int(found['pid'])}, {found['url'] or 'which has only just started'}"
     except (ValueError, KeyError, TypeError):
         return ""

@@ -82,7 +82,7 @@ class Environment:
         surroundings = {k: v for k, v in (surroundings | variables).items() if v or k not in variables}  # "" unsets
         command = [str(self.python), "-I", "-m", "pip", *arguments, "--progress-bar", "off", "--no-color"]
         tail: list[str] = []
-        with open(self.log, "a", encoding="utf-8") as log:
+        with open(self.log, "a", encoding="utf-8", buffering=1) as log:
             log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} pip {' '.join(arguments)}\n")
             log.flush()
             child = subprocess.Popen(
