@@ -186,6 +186,8 @@ class Login:
         address = _address(request.scope)
         if self._form.count(address) >= FORM_TRIES:
             raise _too_many()
+        if self._session(request.scope):
+            return HTMLResponse(ENTER)
         expires = self._links.pop(digest(token.encode()), 0.0)
         if expires > self._clock():
             # A page, not a redirect: in a redirect that began elsewhere a browser keeps a strict cookie back.
