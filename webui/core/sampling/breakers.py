@@ -94,16 +94,36 @@ def _find(pieces: _Pieces, texts: tuple[str, ...], encode: Encode) -> Breakers:
         for size in range(1, len(sought)):
             beginning = _ending(pieces, sought[:size])
             if len(beginning):
-                rest = sought[size:].decode(errors="ignore")
-                tail = tuple(encode(rest)[:_LONGEST_TAIL])
+                tail = _tail(pieces, sought[size:], encode)
                 for id in beginning.tolist():
-                    if id not in complete:
+                    if tail and id not in complete:
                         tails.setdefault(id, set()).add(tail)
     heads, single = np.zeros((2, len(pieces.ends)), dtype=np.bool_)
     for id, found in tails.items():
         heads[id] = True
         single[id] = () in found
     return Breakers({id: tuple(sorted(found)) for id, found in tails.items()}, heads, single)
+
+
+def _tail(pieces: _Pieces, rest: bytes, encode: Encode) -> tuple[int, ...]:
+    """The tokens of a breaker's remainder; () when there are none."""
+    try:
+        return tuple(encode(rest.decode())[:_LONGEST_TAIL])
+    except UnicodeDecodeError:  # cut inside a character: the longest tokens that fit, one after the other
+        out: list[int] = []
+        while rest and len(out) < _LONGEST_TAIL:
+            size = next((n for n in range(len(rest), 0, -1) if len(_equal(pieces, rest[:n]))), 0)
+            if size == 0:
+                return ()
+            out.append(int(_equal(pieces, rest[:size])[0]))
+            rest = rest[size:]
+        return tuple(out)
+
+
+def _equal(pieces: _Pieces, sought: bytes) -> Ids:
+    """The tokens whose bytes are just these."""
+    ids = _ending(pieces, sought)
+    return ids[pieces.lengths[ids] == len(sought)]
 
 
 def _holding(pieces: _Pieces, sought: bytes) -> Ids:

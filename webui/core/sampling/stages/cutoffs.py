@@ -8,6 +8,8 @@ import numpy as np
 
 from webui.core.sampling.candidates import Candidates, Ids
 
+_UNIT = math.log(1e-4)  # epsilon_cutoff and eta_cutoff are given in ten-thousandths
+
 
 def top_k(c: Candidates, k: int, min_keep: int = 1) -> Candidates:
     """The k most probable tokens; among equal ones the smaller ids."""
@@ -45,12 +47,12 @@ def top_a(c: Candidates, a: float, min_keep: int = 1) -> Candidates:
 
 def epsilon_cutoff(c: Candidates, epsilon: float, min_keep: int = 1) -> Candidates:
     """Tokens with a probability ≥ epsilon ten-thousandths (Hewitt 2022)."""
-    return c.at_least(c.log_total + math.log(epsilon * 1e-4), min_keep)
+    return c.at_least(c.log_total + math.log(epsilon) + _UNIT, min_keep)
 
 
 def eta_cutoff(c: Candidates, eta: float, min_keep: int = 1) -> Candidates:
     """Tokens with a probability ≥ min(ε, √ε · exp(−entropy)), ε being eta ten-thousandths (Hewitt 2022)."""
-    log_epsilon = math.log(eta * 1e-4)
+    log_epsilon = math.log(eta) + _UNIT
     return c.at_least(c.log_total + min(log_epsilon, log_epsilon / 2 - c.entropy), min_keep)
 
 
