@@ -32,8 +32,12 @@ class Source(Protocol):
     thought: str
     tokens: int
     number: int
-    done: bool
     progress: Progress | None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        ...
 
     async def changed(self, number: int, timeout: float) -> int:
         """Wait until ``number`` is left behind or the time is over; the number then."""
