@@ -150,7 +150,12 @@ def make_folder(path: Path, shape: Shape | None = None, seed: int = 7) -> Path:
     }
     write(path / "config.json", config)
     write(path / "generation_config.json", {"bos_token_id": ids[CONTROL[0]], "eos_token_id": [ids[t] for t in END]})
-    names = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": CONTROL[0], "eos_token": END[1]}
+    names = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": CONTROL[0],
+        "eos_token": END[1],
+        "add_bos_token": True,
+    }
     write(path / "tokenizer_config.json", {**names, "chat_template": TEMPLATE, "model_max_length": shape.context})
     return path
 

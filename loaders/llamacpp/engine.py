@@ -15,6 +15,7 @@ import psutil
 from webui import GenerationFailed, LoadFailed, MemoryReport, ModelInfo
 from webui.core.decoding import Logits, TokenLoop
 from webui.core.loader import Report
+from webui.runtime.machine import free_memory, thread_count
 
 from . import memory
 
@@ -56,7 +57,7 @@ def open_engine(path: Path, header: Header, options: LlamaCppOptions, report: Re
     weights = _weights(path, header)
     on_gpu = bool(C.llama_supports_gpu_offload()) and options.gpu_layers != 0
     # What lies on a graphics card is the card's matter; the host's memory is checked for the rest.
-    context = memory.choose_context(header, options, 0 if on_gpu else weights, memory.free_memory())
+    context = memory.choose_context(header, options, 0 if on_gpu else weights, free_memory())
     log.clear()
     model = _load(path, options, report, log)
     try:
@@ -118,7 +119,7 @@ class LlamaEngine(TokenLoop):
         self._header = header
         self._options = options
         self._flag = ctypes.create_string_buffer(2)  # "" = go on; strlen of it is the abort callback, without Python
-        self._threads = memory.thread_count(options.threads, header.parameters)
+        self._threads = thread_count(options.threads, header.parameters)
         self._ctx: Any = self._make_context(context, on_gpu)
         self._memory = C.llama_get_memory(self._ctx)
         self._vocabulary = Vocabulary(C.llama_model_get_vocab(model))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from webui import LoadFailed
+from webui.runtime.machine import shown
 
 if TYPE_CHECKING:
     from . import LlamaCppOptions
@@ -31,7 +27,6 @@ FORMATS = {
 CACHE_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 AUTO_CONTEXT = 8192
 LEAST_CONTEXT = 1024  # automatic shrinking stops here
-TINY = 30_000_000  # parameters
 SPARE = 64 << 20  # for the interpreter and what else a worker holds
 
 
@@ -89,53 +84,3 @@ def choose_context(header: Header, options: LlamaCppOptions, weights: int, free:
             "Choose a smaller context or model, close other programs, or set force to try anyway.",
         )
     return context
-
-
-def free_memory() -> int:
-    """Bytes that this process can still take: of the machine, of its container, and of its own limit."""
-    free = [psutil.virtual_memory().available, _container_free()]
-    if sys.platform != "win32":
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            free.append(limit - psutil.Process().memory_info().vms)
-    return max(0, min(free))
-
-
-def _container_free() -> int:
-    try:
-        folder = Path("/sys/fs/cgroup")
-        limit = (folder / "memory.max").read_text().strip()
-        if limit == "max":
-            return 1 << 62
-        used = int((folder / "memory.current").read_text())
-        cached = next((int(line.split()[1]) for line in (folder / "memory.stat").open() if line.startswith("file ")), 0)
-        return int(limit) - used + cached
-    except (OSError, ValueError, IndexError):
-        return 1 << 62
-
-
-def shown(size: int) -> str:
-    """A number of bytes for people."""
-    return f"{size / (1 << 30):,.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):,.0f} MiB"
-
-
-def thread_count(wanted: int, parameters: int) -> int:
-    """Threads to compute with: ``wanted``, or the physical cores that this process may use.
-
-    From four cores on one is left over, because a thread that loses its core holds up all the others. A tiny model gets
-    one: its threads would wait for each other longer than they compute.
-    """
-    if wanted:
-        return wanted
-    if parameters < TINY:
-        return 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    physical = min(psutil.cpu_count(logical=False) or allowed, allowed)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        physical = min(physical, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return physical - 1 if physical >= 4 else physical

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from webui.core.errors import GenerationFailed, PromptTooLong
 from webui.core.events import Event, Finish, Progress, Sampled, Started
 from webui.core.loader import Job, OneAtATime
+from webui.core.sampling import Sampler
 
 Logits = NDArray[np.float32]
 
@@ -57,10 +57,8 @@ class TokenLoop(OneAtATime):
         if job_id == self._current:
             self.interrupt()
 
-    def sampler(self, job: Job) -> Any:
+    def sampler(self, job: Job) -> Sampler:
         """What draws the tokens of a job: ``sample(logits) -> id``."""
-        from webui.core.sampling import Sampler
-
         info = self.info
         return Sampler(
             job.settings,
