@@ -138,14 +138,17 @@ def prepare(command, environment):
     from webui.setup.sections import Installer
 
     lock, wanted, again = Path(ROOT, "requirements.lock"), sections(command), command == "setup"
-    if environment.python.exists() and not Installer(environment, lock).pending(wanted, again=again):
+    if not again and environment.python.exists() and not Installer(environment, lock).pending(wanted):
         return
     try:
         with environment.alone():
             environment.make()
             installer = Installer(environment, lock)
-            for trouble in installer.install(installer.pending(wanted, again=again)):
+            troubles = installer.install(installer.pending(wanted, again=again))
+            for trouble in troubles:
                 print(trouble + "\nPatchbay starts without it. To try again: python start.py setup")
+            if again and not troubles:
+                print("Everything stands. python start.py doctor says what works on this machine.")
     except SetupFailed as error:
         sys.exit("Patchbay could not be set up. {0}".format(error))
     except KeyboardInterrupt:
@@ -191,7 +194,6 @@ def main(words):
     if command == "serve":
         return supervisor.run(rest)
     if command == "setup":
-        print("Everything stands. python start.py doctor says what works on this machine.")
         return 0
     program = ["-m", "pytest"] if command == "test" else ["-m", "webui", command]
     if command == "test":
