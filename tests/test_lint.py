@@ -1,0 +1,30 @@
+"""The source is clean for the linter, the formatter and the type checker, so that they need no run of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_the_linter_finds_nothing() -> None:
+    assert not run("ruff", "check", "--no-cache", "--output-format", "concise", ".")
+
+
+def test_the_formatter_would_change_nothing() -> None:
+    assert not run("ruff", "format", "--no-cache", "--check", ".")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_type_checker_finds_nothing() -> None:
+    assert not run("mypy", "--no-color-output")
