@@ -43,8 +43,8 @@ class ChatSummary:
 class ChatStore:
     """The chats in ``folder/chats.sqlite3``. ``notices`` are sentences for the person from opening it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._database = Database(folder)
+    def __init__(self, folder: Path | str) -> None:
+        self._database = Database(Path(folder))
         self.notices = self._database.notices
         self._cache: OrderedDict[str, Chat] = OrderedDict()
         self._lock = threading.RLock()  # held from before a transaction until the cache agrees with it
@@ -222,6 +222,14 @@ class ChatStore:
         if row is None:
             raise NotFound("The prompt of this message was not kept.", "Prompts are kept for replies that were started here.")
         return zlib.decompress(row[0]).decode("utf-8", "surrogatepass"), rows.loaded(row[1])
+
+    def chat_of(self, message_id: str) -> str:
+        """The id of the chat that a message belongs to. Raises NotFound."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT chat FROM messages WHERE id = ?", (message_id,)).fetchone()
+        if row is None:
+            raise NotFound("There is no such message.", "Its chat may have been deleted.")
+        return str(row[0])
 
     def recover(self) -> int:
         """Mark the replies that were being written when the program ended; returns how many."""

@@ -29,12 +29,13 @@ LARGEST = 2 * 1024 * 1024
 class SettingsStore:
     """The settings in ``folder``. ``notices`` are sentences for the person about files that could not be read."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = folder = Path(folder)
         self.notices: list[str] = []
         self._lock = threading.RLock()
         self._read: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
         self._names: dict[type, str] = {}
+        self._unread: set[Path] = set()
         for place in (folder, folder / "extensions"):
             files.sweep(place)
         self._load(self._main)
@@ -66,8 +67,8 @@ class SettingsStore:
     def get(self, cls: type[T], scope: str = APP) -> T:
         """The settings of a declared dataclass, or of one of the program's own.
 
-        ``scope`` is "app", "model:NAME" or "chat:ID"; what a narrower scope does not set comes from "app". A value that the
-        setting cannot take counts as not set, and is said in ``notices``.
+        ``scope`` is "app", "model:NAME" or "chat:ID"; what a narrower scope does not set comes from "app". A value that
+        the setting cannot take counts as not set, and is said in ``notices``.
         """
         with self._lock:
             values = self._values(cls, APP)
@@ -133,7 +134,7 @@ class SettingsStore:
     # ---- files
 
     def _load(self, path: Path) -> dict[str, Any]:
-        """The mapping in a file, read anew when the file has changed. A damaged one is set aside and counts as empty."""
+        """The mapping in a file, read anew when it has changed. A damaged one is set aside and counts as empty."""
         try:
             facts = path.stat()
             stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
@@ -148,9 +149,12 @@ class SettingsStore:
             content = {}
         except (yaml.YAMLError, BadName, StoreError, RecursionError, ValueError) as error:
             if isinstance(error, StoreError) and isinstance(error.__context__, OSError):
-                raise  # it cannot be read now; its content must not be replaced by nothing
-            self._set_aside(path, error)
+                self._unread.add(path)
+                self._say(f"{error} The defaults are used.")
+            else:
+                self._set_aside(path, error)
             return {}
+        self._unread.discard(path)
         self._read[path] = (stamp, content)
         return content
 
@@ -171,9 +175,11 @@ class SettingsStore:
             raise SettingError("settings", "These values cannot be stored.", "Use text, numbers and lists.") from None
         if len(text.encode("utf-8")) > LARGEST:
             raise StoreError(f"{path.name} would have more than {LARGEST:,} bytes.", "Make it shorter.")
+        if path in self._unread and path.exists():  # what could not be read must not be replaced by nothing
+            raise StoreError(f"{path} cannot be read, so it is not replaced.", "Check who may read it.")
         files.write_atomic(path, text)
         facts = path.stat()
-        self._read[path] = ((facts.st_mtime_ns, facts.st_size, facts.st_ino), yaml.safe_load(text) or {})
+        self._read[path] = ((facts.st_mtime_ns, facts.st_size, facts.st_ino), copy.deepcopy(content))
 
     def _say(self, sentence: str) -> None:
         if sentence not in self.notices:
@@ -184,9 +190,9 @@ class _Plain(yaml.SafeLoader):
     """YAML without anchors, aliases and tags: a small file cannot become a large value."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not used here", self.peek_event().start_mark)
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it open
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not used here", event.start_mark)
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
             raise yaml.composer.ComposerError(None, None, "anchors and tags are not used here", event.start_mark)
         return super().compose_node(parent, index)

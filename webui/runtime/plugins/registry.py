@@ -1,0 +1,486 @@
+"""The one place that knows the plugins: finds them, switches them, calls them, and remembers what went wrong.
+
+Implementations of a hook are called one at a time in a fixed order: loaders, bundled extensions, the data folder's, installed
+packages; within each by name (``tryfirst`` and ``trylast`` move one to an end). Each gets the arguments it names, in a thread
+of its own, for at most the budget; what it raises is caught, told and counted, and the third time switches it off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pluggy
+
+from webui.core.config import ROOT
+from webui.core.errors import ExtensionFailed, NotFound, PatchbayError
+from webui.core.events import Event
+from webui.core.fields import did_you_mean
+from webui.runtime import hooks
+from webui.runtime.plugins import discovery
+from webui.runtime.plugins.answers import check
+from webui.runtime.plugins.calls import Marker, Threads, quieted, trace
+from webui.runtime.plugins.discovery import Found, Kind
+from webui.runtime.plugins.streams import Stage, Stream
+from webui.runtime.stores import SettingsStore
+
+T = TypeVar("T")
+Told = Callable[[ExtensionFailed], None]
+
+STRIKES = 3
+BUDGET = 5.0  # seconds for one call of a hook
+IMPORTING = 30.0  # seconds for importing a plugin
+SECTION = "extensions"  # of settings.yaml: which are on, and why one is off
+_REMEMBERED = 200
+
+
+@dataclass
+class Record:
+    """A plugin, and how it is doing. ``status`` is on, off, broken (``error`` says why) or left out (of this run)."""
+
+    found: Found
+    enabled: bool = False
+    status: str = "off"
+    error: str = ""
+    hint: str = ""
+    traceback: str = ""
+    strikes: int = 0
+    module: ModuleType | None = None
+    running: Any = None  # its entered lifespan
+
+    @property
+    def name(self) -> str:
+        """The name of the module, file or entry point."""
+        return self.found.name
+
+    @property
+    def kind(self) -> Kind:
+        """loader or extension."""
+        return self.found.kind
+
+    @property
+    def origin(self) -> str:
+        """Where it lies, for a person."""
+        return self.found.origin
+
+    @property
+    def version(self) -> str:
+        """What it says of its version; "" when it says nothing."""
+        return str(getattr(self.module, "__version__", "") or self.found.version)
+
+    @property
+    def author(self) -> str:
+        """What it says of its author."""
+        return self.found.author
+
+    @property
+    def description(self) -> str:
+        """The first paragraph of its docstring, or its package's summary."""
+        return self.found.description
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that went wrong with a plugin."""
+
+    when: float
+    plugin: str
+    hook: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(self.when))
+        return f"{clock} {self.plugin}, {self.hook}: {self.message}\n{self.traceback}".rstrip()
+
+
+class Plugins:
+    """All plugins. ``records`` are in the order of calls, ``problems`` newest first. Calls may come from any thread."""
+
+    def __init__(self, config: Any, settings: SettingsStore, *, budget: float = BUDGET) -> None:
+        self._config, self._settings, self.budget = config, settings, budget
+        self._data = Path(config.data_dir)
+        self.records: list[Record] = []
+        self.problems: list[Problem] = []
+        self._pluggy = pluggy.PluginManager("patchbay")
+        self._pluggy.add_hookspecs(hooks)
+        self._specs = [name for name in vars(hooks) if hasattr(getattr(hooks, name), "patchbay_spec")]
+        self._threads = Threads()
+        self._marker = Marker(self._data)
+        self._lock = threading.RLock()
+        self._app: Any = None
+
+    # ---- finding and switching
+
+    def load(self, folders: list[tuple[Path, Kind, bool]] | None = None) -> None:
+        """Find all plugins and switch on those that a person, or they themselves, want on. Never raises for a plugin.
+
+        ``folders`` are (folder, kind, whether it is bundled); those of the program unless given.
+        """
+        if folders is None:
+            folders = [
+                (ROOT / "loaders", "loader", True),
+                (ROOT / "extensions", "extension", True),
+                (self._data / "extensions", "extension", False),
+            ]
+        found = [f for folder, kind, bundled in folders for f in discovery.in_folder(folder, kind, bundled)]
+        found += list(discovery.installed())
+        chosen = self._settings.section(SECTION)
+        names: set[str] = set()
+        for each in found:
+            record = Record(each)
+            self.records.append(record)
+            if each.name in names:
+                record.status, record.error = "broken", f"another plugin has the name {each.name}; it comes first."
+                continue
+            names.add(each.name)
+            wish = chosen.get(each.name)
+            wish = wish if isinstance(wish, dict) else {}
+            if each.kind != "loader" and self._config.no_extensions:
+                record.status, record.error = "left out", "started without extensions."
+            elif each.name in self._config.without:
+                record.status, record.error = "left out", "Patchbay ended while it was running; it is left out this time."
+            elif not wish.get("on", each.on):
+                record.error = str(wish.get("reason", ""))
+            else:
+                with contextlib.suppress(ExtensionFailed):
+                    self._switch_on(record)
+
+    def enable(self, name: str) -> None:
+        """Switch a plugin on, now and for later starts. Raises ExtensionFailed when it does not import."""
+        record = self.record(name)
+        with self._lock:
+            if record.enabled:
+                return
+            record.strikes = 0
+            self._switch_on(record)
+            self._remember(name, on=True)
+        if self._app is not None:
+            self._enter(record)
+
+    def disable(self, name: str, reason: str = "") -> None:
+        """Switch a plugin off, now and for later starts; its hooks are not called any more."""
+        record = self.record(name)
+        self._leave(record)
+        with self._lock:
+            self._unregister(record)
+            record.enabled, record.status, record.error = False, "off", reason
+            self._remember(name, on=False, reason=reason)
+
+    def record(self, name: str) -> Record:
+        """The plugin of that name. Raises NotFound."""
+        for record in self.records:
+            if record.name == name:
+                return record
+        raise NotFound(f"There is no extension {name!r}.", did_you_mean(name, [r.name for r in self.records]))
+
+    def _switch_on(self, record: Record) -> None:
+        try:
+            with self._marker.running(record.name):
+                future = self._threads.submit(functools.partial(_quietly, discovery.load, record.found))
+                try:
+                    module: ModuleType = future.result(IMPORTING)
+                except TimeoutError:
+                    raise ExtensionFailed(record.name, f"importing it took more than {IMPORTING:g} seconds.") from None
+            self._register(record, module)
+        except ExtensionFailed as error:
+            record.enabled, record.status = False, "broken"
+            self._tell(record, "import", error)
+            raise
+        record.module, record.enabled, record.status = module, True, "on"
+        record.error = record.hint = record.traceback = ""
+        if "register_settings" in self._hooks_of(module):
+            self.call(record.name, "register_settings")
+
+    def _register(self, record: Record, module: ModuleType) -> None:
+        name = record.name
+        marked = {n for n, v in list(vars(module).items()) if getattr(v, "patchbay_impl", None)}
+        for unknown in sorted(marked - set(self._specs)):
+            raise ExtensionFailed(name, f"there is no hook {unknown}.", did_you_mean(unknown, self._specs))
+        if not marked:
+            plain = [n for n in self._specs if callable(vars(module).get(n))]
+            hint = f"Put @hookimpl above {plain[0]}." if plain else "See extensions/README.md."
+            raise ExtensionFailed(name, "it implements no hook.", hint)
+        try:
+            self._pluggy.register(module, name)
+            self._pluggy.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self._unregister(record)
+            said = " ".join(str(error).split("\n"))
+            raise ExtensionFailed(name, f"a hook is not as it should be: {said}", "See extensions/README.md.") from error
+
+    def _unregister(self, record: Record) -> None:
+        if self._pluggy.has_plugin(record.name):
+            self._pluggy.unregister(name=record.name)
+
+    def _remember(self, name: str, *, on: bool, reason: str = "") -> None:
+        chosen = self._settings.section(SECTION)
+        chosen[name] = {"on": on, **({"reason": reason} if reason else {})}
+        try:
+            self._settings.save_section(SECTION, chosen)
+        except PatchbayError as error:
+            self._problem(name, "switch", f"the choice holds for this run only. {error}")
+
+    # ---- calling
+
+    def names(self, hook: str) -> list[str]:
+        """The plugins that implement a hook, in the order of calls."""
+        return [record.name for record, _ in self._implementations(hook)]
+
+    def collect(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """What each plugin returns from the hook, with its name; one that fails is left out, told and counted."""
+        return [
+            (record.name, result)
+            for record, implementation in self._implementations(hook)
+            if (result := self._called(record, implementation, hook, arguments)) is not _FAILED
+        ]
+
+    def call(self, name: str, hook: str, **arguments: Any) -> Any:
+        """What one plugin returns from the hook; None when it fails, which is told and counted."""
+        for record, implementation in self._implementations(hook):
+            if record.name == name:
+                result = self._called(record, implementation, hook, arguments)
+                return None if result is _FAILED else result
+        return None
+
+    async def fold(self, hook: str, value: T, *, told: Told | None = None, **arguments: Any) -> T:
+        """``value`` changed by each plugin in turn; it is passed under the name of the hook's own subject (``turn``)."""
+        subject = _SUBJECTS[hook]
+        for record, implementation in self._implementations(hook):
+            result = await self._acalled(record, implementation, hook, {**arguments, subject: value}, told)
+            if result is not _FAILED and result is not None:
+                value = result
+        return value
+
+    async def notify(self, hook: str, *, told: Told | None = None, **arguments: Any) -> None:
+        """Tell each plugin; what it returns does not matter."""
+        for record, implementation in self._implementations(hook):
+            await self._acalled(record, implementation, hook, arguments, told)
+
+    def wrap(
+        self, hook: str, events: AsyncIterator[Event], *, told: Told | None = None, **arguments: Any
+    ) -> AsyncIterator[Event]:
+        """The events behind all plugins that wrap them; see ``webui.runtime.plugins.streams``."""
+        stages = [
+            Stage(record.name, functools.partial(_begin, implementation, arguments))
+            for record, implementation in self._implementations(hook)
+        ]
+        if not stages:
+            return events
+        return Stream(events, stages, _Watch(self, hook, told), self._threads).run()
+
+    def _implementations(self, hook: str) -> list[tuple[Record, Any]]:
+        with self._lock:
+            caller = getattr(self._pluggy.hook, hook)
+            by_name = {i.plugin_name: i for i in caller.get_hookimpls()}
+            found = [(r, by_name[r.name]) for r in self.records if r.enabled and r.name in by_name]
+        return sorted(found, key=lambda pair: (not pair[1].tryfirst, pair[1].trylast))
+
+    def _hooks_of(self, module: ModuleType) -> list[str]:
+        return [name for name in self._specs if getattr(vars(module).get(name), "patchbay_impl", None)]
+
+    def _called(self, record: Record, implementation: Any, hook: str, arguments: dict[str, Any]) -> Any:
+        began = time.perf_counter()
+        future = self._submitted(record, implementation, arguments)
+        try:
+            result = self._checked(record, hook, future.result(self.budget))
+        except TimeoutError as error:
+            self._overrun(record, hook, future, error, None)
+        except Exception as error:
+            self._failed(record, hook, error)
+        else:
+            trace(record.name, hook, list(implementation.argnames), began, type(result).__name__)
+            return result
+        trace(record.name, hook, list(implementation.argnames), began, "failed")
+        return _FAILED
+
+    async def _acalled(
+        self, record: Record, implementation: Any, hook: str, arguments: dict[str, Any], told: Told | None
+    ) -> Any:
+        began = time.perf_counter()
+        future = self._submitted(record, implementation, arguments)
+        try:
+            waiting = asyncio.wrap_future(future)
+            done, _ = await asyncio.wait({waiting}, timeout=self.budget)
+            if not done:
+                raise TimeoutError
+            result = self._checked(record, hook, waiting.result())
+        except TimeoutError as error:
+            self._overrun(record, hook, future, error, told)
+        except Exception as error:
+            self._failed(record, hook, error, told)
+        else:
+            trace(record.name, hook, list(implementation.argnames), began, type(result).__name__)
+            return result
+        trace(record.name, hook, list(implementation.argnames), began, "failed")
+        return _FAILED
+
+    def _submitted(self, record: Record, implementation: Any, arguments: dict[str, Any]) -> Any:
+        chosen = [arguments[name] for name in implementation.argnames]
+
+        def run() -> Any:
+            with quieted(), self._marker.running(record.name):
+                result = implementation.function(*chosen)
+                return asyncio.run(_awaited(result)) if inspect.iscoroutine(result) else result
+
+        return self._threads.submit(run)
+
+    def _checked(self, record: Record, hook: str, result: Any) -> Any:
+        wrong = check(hook, result)
+        if wrong:
+            raise TypeError(wrong)
+        if hook == "register_settings":
+            self._settings.declare(result, record.name)
+        return result
+
+    # ---- what goes wrong
+
+    def _overrun(self, record: Record, hook: str, future: Any, error: BaseException, told: Told | None) -> None:
+        if future.done():  # it raised a TimeoutError of its own
+            self._failed(record, hook, error, told)
+        else:
+            self._failed(record, hook, f"it took more than {self.budget:g} seconds.", told, hung=True)
+
+    def _failed(
+        self, record: Record, hook: str, error: BaseException | str, told: Told | None = None, *, hung: bool = False
+    ) -> None:
+        """Tell it, count it, and switch the plugin off when it is enough."""
+        if isinstance(error, ExtensionFailed):
+            failure = error
+        elif isinstance(error, BaseException):
+            text = str(error) or type(error).__name__
+            failure = ExtensionFailed(record.name, text, getattr(error, "hint", ""), _formatted(error))
+        else:
+            failure = ExtensionFailed(record.name, error)
+        record.strikes += 1
+        self._tell(record, hook, failure)
+        if told is not None:
+            told(failure)
+        if record.enabled and (hung or record.strikes >= STRIKES):
+            why = "it hung" if hung else f"it failed {record.strikes} times"
+            reason = f"switched off because {why}: {hook}: {record.error}"
+            threading.Thread(target=self._switch_off, args=(record, reason), name="extension off", daemon=True).start()
+            with self._lock:
+                self._unregister(record)
+                record.enabled, record.status, record.error = False, "off", reason
+
+    def _switch_off(self, record: Record, reason: str) -> None:
+        self._leave(record)
+        with self._lock:
+            self._remember(record.name, on=False, reason=reason)
+
+    def _tell(self, record: Record, hook: str, failure: ExtensionFailed) -> None:
+        text = failure.message.removeprefix(f"The extension {record.name} failed: ")
+        cause = failure.__cause__
+        record.error, record.hint = text, failure.hint
+        record.traceback = failure.traceback or (_formatted(cause) if cause is not None else "")
+        self._problem(record.name, hook, f"{text} {failure.hint}".strip(), record.traceback)
+
+    def _problem(self, plugin: str, hook: str, message: str, trace: str = "") -> None:
+        with self._lock:
+            self.problems.insert(0, Problem(time.time(), plugin, hook, message, trace))
+            del self.problems[_REMEMBERED:]
+
+    # ---- lifespans
+
+    async def start(self, app: Any) -> None:
+        """Enter the lifespans, one at a time."""
+        self._app = app
+        loop = asyncio.get_running_loop()
+        for record in list(self.records):
+            if record.enabled:
+                await loop.run_in_executor(None, self._enter, record)
+
+    async def close(self) -> None:
+        """Leave the lifespans, the last one first."""
+        loop = asyncio.get_running_loop()
+        for record in reversed(self.records):
+            await loop.run_in_executor(None, self._leave, record)
+        self._threads.close()
+        self._marker.close()
+
+    def _enter(self, record: Record) -> None:
+        made = self.call(record.name, "lifespan", app=self._app)
+        if made is None:
+            return
+        context = contextlib.contextmanager(lambda: made)() if inspect.isgenerator(made) else made
+        if self._step(record, context.__enter__):
+            record.running = context
+
+    def _leave(self, record: Record) -> None:
+        context, record.running = record.running, None
+        if context is not None:
+            self._step(record, functools.partial(context.__exit__, None, None, None))
+
+    def _step(self, record: Record, function: Callable[[], Any]) -> bool:
+        def run() -> None:
+            with quieted(), self._marker.running(record.name):
+                function()
+
+        future = self._threads.submit(run)
+        try:
+            future.result(self.budget)
+        except TimeoutError as error:
+            self._overrun(record, "lifespan", future, error, None)
+        except Exception as error:
+            self._failed(record, "lifespan", error)
+        else:
+            return True
+        return False
+
+    @property
+    def marker(self) -> Marker:
+        """Where it is said whose code is running."""
+        return self._marker
+
+
+class _Watch:
+    """What the stream of one reply tells the plugins."""
+
+    def __init__(self, plugins: Plugins, hook: str, told: Told | None) -> None:
+        self._plugins, self._hook, self._told = plugins, hook, told
+        self.budget = plugins.budget
+
+    def enter(self, plugin: str) -> None:
+        self._plugins.marker.enter(plugin)
+
+    def leave(self, plugin: str) -> None:
+        self._plugins.marker.leave(plugin)
+
+    def failed(self, plugin: str, error: BaseException | str, hung: bool = False) -> None:
+        self._plugins._failed(self._plugins.record(plugin), self._hook, error, self._told, hung=hung)
+
+
+_FAILED = object()
+_SUBJECTS = {"before_reply": "turn"}
+
+
+def _begin(implementation: Any, arguments: dict[str, Any], events: Any) -> Any:
+    return implementation.function(*({**arguments, "events": events}[name] for name in implementation.argnames))
+
+
+def _quietly(function: Callable[..., T], *arguments: Any) -> T:
+    with quieted():
+        return function(*arguments)
+
+
+async def _awaited(coroutine: Any) -> Any:
+    return await coroutine
+
+
+def _formatted(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    yield from traceback.format_tb(error.__traceback__)

@@ -1,0 +1,281 @@
+"""Extensions around the events of a reply: they may change them, and whatever happens to them, no event is lost.
+
+All wrappers of one reply run in one thread with an event loop of its own, so that a wrapper that blocks holds up nothing but
+this reply, and that only for the budget: then it is left out, and what it was given passes untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from webui.core.errors import PatchbayError
+from webui.core.events import Attachment, Event, Failed, Finish, Progress, Started, Token
+from webui.runtime.plugins.calls import Threads, quieted
+
+_EVENTS = (Started, Progress, Token, Attachment, Finish, Failed)
+_LOOK = 0.1  # seconds between two looks at whether a wrapper overruns
+_END = object()
+
+
+class Watch(Protocol):
+    """What a stream needs of the plugins around it."""
+
+    budget: float
+
+    def enter(self, plugin: str) -> None:
+        """Code of this plugin begins to run."""
+
+    def leave(self, plugin: str) -> None:
+        """It has ended, or waits for us."""
+
+    def failed(self, plugin: str, error: BaseException | str, hung: bool = False) -> None:
+        """It raised, returned the wrong thing or overran."""
+
+
+@dataclass
+class Stage:
+    """One wrapper: how to begin it, what it has taken since it last gave something, and since when it has been running."""
+
+    plugin: str
+    begin: Callable[[Any], Any]  # given the events, returns the wrapped ones or None
+    taken: list[Event] = field(default_factory=list)
+    since: float = 0.0  # 0: not running
+    over: bool = False  # it has failed, or asked to be left out
+
+
+class Taken:
+    """The events as a wrapper gets them: an async iterator, and for plain generators an iterator."""
+
+    def __init__(self, stream: Stream, stage: Stage, source: AsyncIterator[Event]) -> None:
+        self._stream, self._stage, self._source = stream, stage, source
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._stage.over:
+            raise StopAsyncIteration
+        self._stream.rest(self._stage)
+        try:
+            event = await anext(self._source)
+        finally:
+            self._stream.work(self._stage)
+        self._stage.taken.append(event)
+        return event
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            try:
+                future = asyncio.run_coroutine_threadsafe(_next(self), self._stream.loop)
+                event = future.result()
+            except StopAsyncIteration:
+                return
+            if event is _END:
+                return
+            yield event
+
+    async def aclose(self) -> None:
+        """Nothing to do: the source belongs to the reply."""
+
+
+class Stream:
+    """The events of one reply on their way through the wrappers. Iterate it once, from the app's event loop."""
+
+    def __init__(self, events: AsyncIterator[Event], stages: list[Stage], watch: Watch, threads: Threads) -> None:
+        self._events, self._stages, self._watch, self._threads = events, stages, watch, threads
+        self.loop = asyncio.new_event_loop()
+        self._main: asyncio.AbstractEventLoop | None = None
+        self._pull: asyncio.Future[Any] | None = None
+        self._lock = threading.Lock()
+
+    def work(self, stage: Stage) -> None:
+        """The wrapper runs from now on."""
+        stage.since = time.monotonic()
+        self._watch.enter(stage.plugin)
+
+    def rest(self, stage: Stage) -> None:
+        """The wrapper waits for us."""
+        stage.since = 0.0
+        self._watch.leave(stage.plugin)
+
+    async def run(self) -> AsyncIterator[Event]:
+        """The wrapped events."""
+        self._main = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._serve, name="extension stream", daemon=True)
+        thread.start()
+        chain: AsyncIterator[Event] = self._source()
+        for stage in self._stages:
+            chain = self._guarded(stage, chain)
+        hung = None
+        try:
+            while True:
+                future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_next(chain), self.loop))
+                hung = await self._watched(future)
+                if hung is not None:
+                    break
+                event = future.result()
+                if event is _END:
+                    return
+                yield event
+            async for event in self._untouched():
+                yield event
+        finally:
+            await self._end(chain, hung)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        with quieted():
+            self.loop.run_forever()
+            with contextlib.suppress(Exception):
+                for task in asyncio.all_tasks(self.loop):
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.sleep(0))
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    async def _watched(self, future: asyncio.Future[Any]) -> Stage | None:
+        """Wait for the next event; the wrapper that overran, if one did."""
+        try:
+            while True:
+                await asyncio.wait({future}, timeout=_LOOK)
+                if future.done():
+                    return None
+                now = time.monotonic()
+                for stage in self._stages:
+                    if stage.since and now - stage.since > self._watch.budget:
+                        stage.over = True
+                        self._watch.failed(stage.plugin, f"it took more than {self._watch.budget:g} seconds", hung=True)
+                        return stage
+        finally:
+            if not future.done():
+                future.cancel()
+
+    async def _untouched(self) -> AsyncIterator[Event]:
+        """What the wrappers were given and have not answered, and the rest."""
+        for stage in reversed(self._stages):
+            stage.over = True
+            taken, stage.taken = stage.taken, []
+            for event in taken:
+                yield event
+        if self._pull is not None:
+            event = await self._pull
+            self._pull = None
+            if event is _END:
+                return
+            yield event
+        async for event in self._events:
+            yield event
+
+    async def _source(self) -> AsyncIterator[Event]:
+        """The events, fetched from the app's loop."""
+        assert self._main is not None  # noqa: S101  # set before the first event is asked for
+        while True:
+            event = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._fetch(), self._main))
+            if event is _END:
+                return
+            yield event
+
+    async def _fetch(self) -> Any:
+        self._pull = asyncio.ensure_future(_next(self._events))
+        try:
+            return await asyncio.shield(self._pull)
+        finally:
+            if self._pull is not None and self._pull.done():
+                self._pull = None
+
+    async def _guarded(self, stage: Stage, source: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        """The events after one wrapper; when it fails, those it was given and the rest."""
+        wrapped: AsyncIterator[Any] | None = None
+        self.work(stage)
+        try:
+            given = stage.begin(Taken(self, stage, source))
+            wrapped = self._adapted(stage, given)
+            if wrapped is not None:
+                while (event := await _next(wrapped)) is not _END:
+                    if not isinstance(event, _EVENTS):
+                        raise TypeError(f"it gave a {type(event).__name__} instead of an event")
+                    stage.taken.clear()
+                    self.rest(stage)
+                    yield event
+                    self.work(stage)
+                if not any(isinstance(e, Finish | Failed) for e in stage.taken):
+                    stage.taken.clear()  # what it took and did not give it meant to drop, but never the end
+        except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if isinstance(error, PatchbayError) and not stage.since:
+                raise  # not the wrapper's: it came through it from the source
+            if not stage.over:
+                self._watch.failed(stage.plugin, error)
+        finally:
+            self.rest(stage)
+        stage.over = True
+        taken, stage.taken = stage.taken, []
+        for event in taken:
+            yield event
+        async for event in source:
+            yield event
+
+    def _adapted(self, stage: Stage, given: Any) -> AsyncIterator[Any] | None:
+        if given is None:
+            return None
+        if hasattr(given, "__anext__"):
+            return given  # type: ignore[no-any-return]  # checked by what it has
+        if hasattr(given, "__aiter__"):
+            return given.__aiter__()  # type: ignore[no-any-return]
+        if hasattr(given, "__next__") and not inspect.iscoroutine(given):
+            return self._threaded(given)
+        if inspect.iscoroutine(given):
+            given.close()
+        raise TypeError(f"it returned a {type(given).__name__} instead of an iterator of events")
+
+    async def _threaded(self, events: Iterator[Any]) -> AsyncIterator[Any]:
+        """A plain generator, run in a thread so that it may wait."""
+
+        def step() -> Any:
+            with quieted():
+                return next(events, _END)
+
+        while (event := await asyncio.wrap_future(self._threads.submit(step))) is not _END:
+            yield event
+
+    async def _end(self, chain: AsyncIterator[Event], hung: Stage | None) -> None:
+        """Close the wrappers, in their thread and within the budget, then the source."""
+        for stage in self._stages:
+            stage.over = True
+        if self._pull is not None:
+            self._pull.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._pull
+        if hung is None:
+            closing = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_closed(chain), self.loop))
+            with contextlib.suppress(Exception):
+                await asyncio.wait({closing}, timeout=self._watch.budget)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        for stage in self._stages:
+            self.rest(stage)
+        close = getattr(self._events, "aclose", None)
+        if close is not None:
+            with contextlib.suppress(RuntimeError):
+                await close()
+
+
+async def _next(events: AsyncIterator[Any]) -> Any:
+    """The next event, or _END: StopAsyncIteration does not travel through futures."""
+    try:
+        return await anext(events)
+    except StopAsyncIteration:
+        return _END
+
+
+async def _closed(chain: AsyncIterator[Event]) -> None:
+    close = getattr(chain, "aclose", None)
+    if close is not None:
+        await close()
