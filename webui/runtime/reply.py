@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from webui.core.chat import Message, Status, Turn
-from webui.core.errors import PatchbayError
+from webui.core.errors import ExtensionFailed, PatchbayError
 from webui.core.events import Attachment, Event, Failed, Finish, Progress, Started, Token
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Reply:
         self.progress: Progress | None = None
         self.finish: Finish | None = None
         self.attachments: list[Attachment] = []
+        self.notes: list[str] = []  # extensions that failed on this reply, each in a sentence
         self.number = 0
         self._log: list[Event] = []
         self._begun = time.monotonic()
@@ -109,6 +110,8 @@ class Reply:
             found |= finish.details
         elif self.status == "stopped":
             found["reason"] = "cancelled"
+        if self.notes:
+            found["notes"] = list(self.notes)
         if self.attachments:
             found["attachments"] = [{"kind": a.kind, "title": a.title, "text": a.text} for a in self.attachments]
         return found
@@ -134,12 +137,15 @@ class Reply:
                 self._changed.notify_all()
         if self.unsaved:
             await self._save_until_it_works()
-        await self._app.plugins.notify("after_reply", app=self._app, turn=self.turn, message=self.message)
+        await self._app.plugins.notify(
+            "after_reply", told=self._told, app=self._app, turn=self.turn, message=self.message
+        )
 
     async def _write(self) -> None:
         app = self._app
-        self.turn = await app.plugins.fold("before_reply", self.turn, app=app)
-        events = app.plugins.wrap("wrap_stream", self._events(self.turn), app=app, turn=self.turn)
+        self.turn = await app.plugins.fold("before_reply", self.turn, told=self._told, app=app)
+        source = self._events(self.turn)
+        events = app.plugins.wrap("wrap_stream", source, told=self._told, app=app, turn=self.turn)
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while True:
@@ -205,6 +211,9 @@ class Reply:
         async with self._changed:
             self.number = len(self._log)
             self._changed.notify_all()
+
+    def _told(self, failure: ExtensionFailed) -> None:
+        self.notes.append(str(failure))
 
     def value(self) -> Message:
         """The message as it stands now."""
