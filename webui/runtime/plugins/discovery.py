@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from webui.core.config import ROOT
 from webui.core.errors import ExtensionFailed
@@ -61,12 +61,12 @@ def in_folder(folder: Path, kind: Kind, bundled: bool) -> Iterator[Found]:
 def installed() -> Iterator[Found]:
     """The installed packages that have an entry point for us, by name."""
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
-        facts = entry.dist.metadata if entry.dist is not None else {}
+        facts: dict[str, Any] = dict(entry.dist.metadata.json) if entry.dist is not None else {}
         yield Found(
             entry.name, "extension", f"package {entry.dist.name if entry.dist is not None else entry.module}", entry=entry,
             version=entry.dist.version if entry.dist is not None else "",
-            author=str(facts.get("Author") or facts.get("Author-email") or ""),
-            description=str(facts.get("Summary") or ""),
+            author=str(facts.get("author") or facts.get("author_email") or ""),
+            description=str(facts.get("summary") or ""),
             problem="" if _NAME.fullmatch(entry.name) else "its name is not made of letters, digits, - and _",
         )  # fmt: skip
 

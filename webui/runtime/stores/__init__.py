@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from webui.runtime.stores.chats import ChatStore, ChatSummary
+from webui.runtime.stores.presets import PresetStore, StoredPreset
 from webui.runtime.stores.search import Hit
 from webui.runtime.stores.settings import SettingsStore
 
-__all__ = ["ChatStore", "ChatSummary", "Hit", "SettingsStore"]
+__all__ = ["ChatStore", "ChatSummary", "Hit", "PresetStore", "SettingsStore", "StoredPreset"]

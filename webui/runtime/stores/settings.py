@@ -192,9 +192,9 @@ class _Plain(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it open
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not used here", event.start_mark)
+            raise yaml.MarkedYAMLError(problem="aliases are not used here", problem_mark=event.start_mark)
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
-            raise yaml.composer.ComposerError(None, None, "anchors and tags are not used here", event.start_mark)
+            raise yaml.MarkedYAMLError(problem="anchors and tags are not used here", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
