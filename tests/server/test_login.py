@@ -9,9 +9,9 @@ import time
 from urllib.parse import quote
 
 import pytest
-from conftest import KEY
 from playwright.sync_api import sync_playwright
 
+from tests.server.conftest import KEY
 from webui.login import FORM_TRIES, KEY_TRIES, Login, Tries
 from webui.refusal import Refusal
 from webui.server.hosts import Hosts, network_address, own_addresses
