@@ -56,7 +56,7 @@ export class ChatView extends EventTarget {
     const turn = (this.opening += 1);
     let told;
     try {
-      told = /** @type {Opened} */ (await get(chatPath(id, `?limit=${WINDOW}`)));
+      told = await this.read(id, at);
     } catch (error) {
       if (turn !== this.opening) return;
       tell(error);
@@ -67,6 +67,17 @@ export class ChatView extends EventTarget {
     if (id !== this.chat.id) this.leave();
     this.show(told, id !== this.chat.id);
     if (at) await this.goTo(at);
+  }
+
+  /** A chat's newest messages, or those from `at` on; a version that is not on show is put on show. @param {string} id @param {string} [at] @returns {Promise<Opened>} */
+  async read(id, at) {
+    if (!at) return get(chatPath(id, `?limit=${WINDOW}`));
+    try {
+      return await get(chatPath(id, `?limit=${WINDOW}&around=${at}`));
+    } catch (error) {
+      if (/** @type {any} */ (error).status !== 404) throw error;
+      return post(chatPath(id, '/show'), { message: at });
+    }
   }
 
   /** @param {Opened} told @param {boolean} [fresh] another chat than before */
@@ -191,7 +202,7 @@ export class ChatView extends EventTarget {
     this.fire('chat');
   }
 
-  /** @param {typeof this.progress} progress */
+  /** @param {{stage: string, done: number, total: number, text: string}|null} progress */
   setProgress(progress) {
     if (!progress && !this.progress) return;
     this.progress = progress;

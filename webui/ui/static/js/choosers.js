@@ -136,7 +136,7 @@ function drawQuick(view) {
   const place = byId('quick');
   if (place.contains(document.activeElement)) return;
   place.replaceChildren(...state.quick.map((setting) => {
-    const input = el('input', { type: 'number', step: setting.step ?? 'any', min: setting.min, max: setting.max, placeholder: setting.default, title: setting.help });
+    const input = el('input', { type: 'number', step: setting.step ?? 'any', min: setting.min, max: setting.max, placeholder: 'from preset' });
     const value = view.chat.settings?.[setting.name];
     input.value = value === undefined ? '' : String(value);
     input.addEventListener('change', () => {

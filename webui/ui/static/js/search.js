@@ -37,14 +37,14 @@ export function openSearch(open) {
       const snippet = el('span', { class: 'snippet', dir: 'auto' });
       snippet.innerHTML = hit.snippet;
       return el('li', { id: `hit-${i}`, role: 'option', onclick: () => { dialog.close(); open(hit.chat, hit.message); }, onmousemove: () => { if (at !== i) choose(i); } },
-        el('span', { class: 'hit-title', dir: 'auto' }, el('span', { text: hit.title || 'New chat' }), el('small', { text: dayName(hit.updated) })), snippet);
+        el('span', { class: 'hit-title' }, el('span', { dir: 'auto', text: hit.title || 'New chat' }), el('small', { text: dayName(hit.updated) })), snippet);
     }));
     choose(0);
   };
 
   const recent = () => {
     list.replaceChildren(...state.chats.slice(0, 8).map((chat, i) => el('li', { id: `hit-${i}`, role: 'option', onclick: () => { dialog.close(); open(chat.id); }, onmousemove: () => { if (at !== i) choose(i); } },
-      el('span', { class: 'hit-title', dir: 'auto' }, el('span', { text: chat.title || 'New chat' }), el('small', { text: dayName(chat.updated) })),
+      el('span', { class: 'hit-title' }, el('span', { dir: 'auto', text: chat.title || 'New chat' }), el('small', { text: dayName(chat.updated) })),
       el('span', { class: 'snippet', dir: 'auto', text: chat.preview ?? '' }))));
     note.textContent = state.chats.length ? '' : 'There are no chats yet.';
     choose(0);
@@ -64,6 +64,7 @@ export function openSearch(open) {
 
   input.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(ask, 120); });
   input.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape') { event.preventDefault(); dialog.close(); }
     if (event.key === 'ArrowDown') { event.preventDefault(); choose(at + 1); }
     if (event.key === 'ArrowUp') { event.preventDefault(); choose(at - 1); }
     if (event.key === 'Enter') { event.preventDefault(); /** @type {HTMLElement|undefined} */ (list.children[at])?.click(); }

@@ -1,6 +1,6 @@
 /** The list of chats: by day, with rename and delete; a drawer on small windows. */
 
-import { chatPath, patch } from './api.js';
+import { chatPath, patch, post } from './api.js';
 import { byId, el, focus, icon, iconButton } from './dom.js';
 import { deleteChat } from './actions.js';
 import { openMenu, tell } from './overlay.js';
@@ -42,7 +42,7 @@ export function setUpSidebar(view, go) {
   /** @param {ChatSummary} chat */
   const row = (chat) => {
     const title = chat.title || 'New chat';
-    const link = el('a', { class: 'chat-link', href: `/#/c/${chat.id}`, dir: 'auto', title: chat.preview || title, 'aria-current': chat.id === view.chat.id ? 'page' : null }, el('span', { text: title }));
+    const link = el('a', { class: 'chat-link', href: `/#/c/${chat.id}`, title: chat.preview || title, 'aria-current': chat.id === view.chat.id ? 'page' : null }, el('span', { text: title, dir: 'auto' }));
     link.addEventListener('click', (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
@@ -134,6 +134,7 @@ export function setUpSidebar(view, go) {
     links[Math.max(0, Math.min(links.length - 1, at + (event.key === 'ArrowDown' ? 1 : -1)))].focus();
   });
   onChange('chats', draw);
+  onChange('theme', setThemeIcon);
   onChange('running', draw);
   view.addEventListener('open', mark);
   byId('new-chat').addEventListener('click', go.newChat);
@@ -157,6 +158,6 @@ function setThemeIcon() {
 function chooseTheme() {
   const theme = /** @type {any} */ (window).patchbayTheme;
   openMenu(byId('choose-theme'), 'Colours', THEMES.map(([name, label]) => ({
-    label, checked: theme.choice === name, run: () => { theme.choose(name); setThemeIcon(); },
+    label, checked: theme.choice === name, run: () => { theme.choose(name); setThemeIcon(); post('/ui/theme', { theme: name }).catch(tell); },
   })));
 }

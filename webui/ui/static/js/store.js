@@ -17,7 +17,7 @@ export const state = {
   /** @type {Set<string>} ids of chats whose reply is being written, as far as this page knows */ running: new Set(),
 };
 
-/** Fires `chats`, `models`, `presets`, `panels`, `notices`, `running`. */
+/** Fires `chats`, `models`, `presets`, `panels`, `notices`, `running`, `theme`. */
 export const changes = new EventTarget();
 
 /** @param {string} what */
@@ -31,9 +31,9 @@ export async function refresh() {
   const kept = told.more ? state.chats.slice(told.chats.length) : [];
   const known = new Set(told.chats.map((/** @type {ChatSummary} */ c) => c.id));
   Object.assign(state, told, { running: state.running, chats: [...told.chats, ...kept.filter((c) => !known.has(c.id))] });
-  if (Array.isArray(told.running)) state.running = new Set(told.running.map((/** @type {any} */ r) => r.chat ?? r));
+  if (Array.isArray(told.running)) state.running = new Set(told.running);
   /** @type {any} */ (window).patchbayTheme.seen(told.theme);
-  for (const what of ['chats', 'models', 'presets', 'panels', 'notices', 'running']) changed(what);
+  for (const what of ['theme', 'chats', 'models', 'presets', 'panels', 'notices', 'running']) changed(what);
   watchModels();
 }
 
