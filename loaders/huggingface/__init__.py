@@ -17,8 +17,7 @@ from webui import (
     setting,
 )
 from webui.core.loader import Report
-
-from .folder import quantisation, read_folder
+from webui.runtime.modelfolder import quantisation, read_folder
 
 __all__ = ["HuggingFace", "HuggingFaceOptions", "register_loaders"]
 

@@ -8,6 +8,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Read when the libraries are loaded: nothing is fetched, and threads that wait do not burn their core (see llama.cpp).
@@ -17,17 +18,17 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 import numpy as np
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from webui import LoadFailed, MemoryReport, ModelInfo
 from webui.core.decoding import Logits, TokenLoop
 from webui.core.loader import Report
 from webui.runtime.machine import free_memory, shown, thread_count
+from webui.runtime.modelfolder import ModelFolder
+from webui.runtime.tokenizer import FolderTokenizer
 
 from . import cache
-from .folder import Folder
-from .tokens import Tokens
 
 if TYPE_CHECKING:
     from . import HuggingFaceOptions
@@ -43,7 +44,7 @@ class _Cancelled(Exception):
     """Loading was broken off."""
 
 
-def open_engine(folder: Folder, options: HuggingFaceOptions, report: Report) -> HuggingFaceEngine:
+def open_engine(folder: ModelFolder, options: HuggingFaceOptions, report: Report) -> HuggingFaceEngine:
     """Load the folder. Raises LoadFailed with the reason."""
     device, dtype = _device(options), _dtype(folder, options)
     if device.type == "cpu":
@@ -56,9 +57,14 @@ def open_engine(folder: Folder, options: HuggingFaceOptions, report: Report) -> 
                 ),
                 "Choose a smaller model, the llama.cpp loader with a quantised file, or set force to try anyway.",
             )
-    tokens = Tokens(folder)
+    tokens = FolderTokenizer(folder, _convert)
     model = _load(folder, options, device, dtype, report)
     return HuggingFaceEngine(folder, options, tokens, model)
+
+
+def _convert(path: Path) -> Any:
+    """A tokenizer for a folder that has only a SentencePiece model or the like."""
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False).backend_tokenizer
 
 
 def _device(options: HuggingFaceOptions) -> torch.device:
@@ -70,7 +76,7 @@ def _device(options: HuggingFaceOptions) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _dtype(folder: Folder, options: HuggingFaceOptions) -> torch.dtype:
+def _dtype(folder: ModelFolder, options: HuggingFaceOptions) -> torch.dtype:
     if options.dtype != "auto":
         return _named(options.dtype)
     stored = _named(str(folder.text_config.get("dtype") or folder.text_config.get("torch_dtype") or "float32"))
@@ -84,7 +90,9 @@ def _named(name: str) -> torch.dtype:
     return known.get(name.removeprefix("torch."), torch.float32)
 
 
-def _load(folder: Folder, options: HuggingFaceOptions, device: torch.device, dtype: torch.dtype, report: Report) -> Any:
+def _load(
+    folder: ModelFolder, options: HuggingFaceOptions, device: torch.device, dtype: torch.dtype, report: Report
+) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
         with _progress(report):
@@ -161,7 +169,7 @@ class _Bar:
 class HuggingFaceEngine(TokenLoop):
     """A loaded model with one growing cache, which the next job reuses as far as it begins the same."""
 
-    def __init__(self, folder: Folder, options: HuggingFaceOptions, tokens: Tokens, model: Any) -> None:
+    def __init__(self, folder: ModelFolder, options: HuggingFaceOptions, tokens: FolderTokenizer, model: Any) -> None:
         super().__init__()
         self._model = model
         self._tokens = tokens
@@ -176,7 +184,7 @@ class HuggingFaceEngine(TokenLoop):
         unnamed = [n for n in range(self.info.vocabulary) if n not in tokens.table]
         self._unnamed = np.array(unnamed, np.int64)  # rows of padding: never drawn
 
-    def _describe(self, folder: Folder, options: HuggingFaceOptions) -> ModelInfo:
+    def _describe(self, folder: ModelFolder, options: HuggingFaceOptions) -> ModelInfo:
         t = self._tokens
         text = self._model.config.get_text_config(decoder=True)
         trained = int(getattr(text, "max_position_embeddings", 0) or 0)

@@ -1,4 +1,4 @@
-"""A model folder, looked at without Transformers: what it holds, and why it must not or cannot be opened."""
+"""A folder with a model in it, looked at without any engine: what it holds, and why it must not or cannot be opened."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from webui import LoadFailed
+from webui.core.errors import LoadFailed
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MOST_HEADER = 100 << 20  # bytes of a safetensors header, as its own library has it
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class ModelFolder:
     """What a folder's small files say."""
 
     path: Path
@@ -59,7 +59,7 @@ def quantisation(path: Path) -> str:
         return ""
 
 
-def read_folder(path: Path) -> Folder:
+def read_folder(path: Path) -> ModelFolder:
     """Look at a folder. Raises LoadFailed for pickled weights, code that comes with the model, and what is missing."""
     if not path.is_dir() or not (path / "config.json").is_file():
         raise LoadFailed(f"{path.name} is no model folder: it has no config.json.", "Choose the folder of the model.")
@@ -69,11 +69,11 @@ def read_folder(path: Path) -> Folder:
         if key := _asks_for_code(value):
             raise LoadFailed(
                 f"{path.name} is refused: its {name} wants to run code that comes with the model ({key}).",
-                "Choose a version of the model that Transformers knows by itself.",
+                "Choose a version of the model that needs no code of its own.",
             )
     parts = list(_weights(path))
     sizes = [_parameters(part) for part in parts]
-    return Folder(
+    return ModelFolder(
         path=path,
         config=config,
         generation=files["generation_config.json"],

@@ -1,24 +1,27 @@
-"""The tokens of a folder: text to ids, ids to bytes."""
+"""The tokens of a model folder: text to ids, ids to bytes. Imported by loaders, in the worker."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from webui import LoadFailed
+from webui.core.errors import LoadFailed
 from webui.core.vocabulary import control_texts, token_table
+from webui.runtime.modelfolder import ModelFolder
 
-from .folder import Folder
 
+class FolderTokenizer:
+    """A tokenizer through the tokenizers library, and what its tokens stand for.
 
-class Tokens:
-    """A tokenizer through the tokenizers library, and what its tokens stand for."""
+    ``convert`` makes one where a folder has no tokenizer.json. Raises LoadFailed.
+    """
 
-    def __init__(self, folder: Folder) -> None:
-        self._tokenizer, description = _open(folder.path)
+    def __init__(self, folder: ModelFolder, convert: Callable[[Path], Tokenizer] | None = None) -> None:
+        self._tokenizer, description = _open(folder.path, convert)
         table = token_table(description)
         if table is None:  # an unusual decoder: let it decode token by token
             ids = range(self._tokenizer.get_vocab_size())
@@ -45,15 +48,15 @@ class Tokens:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def _open(path: Path) -> tuple[Tokenizer, dict[str, Any]]:
+def _open(path: Path, convert: Callable[[Path], Tokenizer] | None) -> tuple[Tokenizer, dict[str, Any]]:
     file = path / "tokenizer.json"
+    if not file.is_file() and convert is None:
+        raise LoadFailed(f"{path.name} has no tokenizer.json.", "Download the folder again, or choose another loader.")
     try:
-        if file.is_file():
-            return Tokenizer.from_file(str(file)), json.loads(file.read_text(encoding="utf-8"))
-        from transformers import AutoTokenizer
-
-        made = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False).backend_tokenizer
-        return made, json.loads(made.to_str())
+        if convert is not None and not file.is_file():
+            made = convert(path)
+            return made, json.loads(made.to_str())
+        return Tokenizer.from_file(str(file)), json.loads(file.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises plain Exception
         raise LoadFailed(
             f"The tokenizer of {path.name} cannot be read: {error}.", "Download the folder again."
