@@ -123,7 +123,8 @@ def _tail(pieces: _Pieces, rest: bytes, encode: Encode) -> tuple[int, ...]:
 def _equal(pieces: _Pieces, sought: bytes) -> Ids:
     """The tokens whose bytes are just these."""
     ids = _ending(pieces, sought)
-    return ids[pieces.lengths[ids] == len(sought)]
+    same: Ids = ids[pieces.lengths[ids] == len(sought)]
+    return same
 
 
 def _holding(pieces: _Pieces, sought: bytes) -> Ids:
