@@ -163,7 +163,7 @@ class Login:
             return self._signed_in(response)
         await asyncio.sleep(self._form.delay)
         if spoken:
-            raise Refusal(401, "wrong_key", "This is not the key.", "Look in the file `key` in the data folder.")
+            raise Refusal(401, "wrong_key", "This is not the key.", "Look in the file `api-key` in the data folder.")
         return self._page(401, "This is not the key.")
 
     def _check(self, scope: Scope, key: bytes) -> bool:

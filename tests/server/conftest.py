@@ -112,6 +112,11 @@ class Running:
     port: int
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that serves."""
+        return self.server.servers[0].get_loop()
+
+    @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
@@ -166,14 +171,14 @@ def run_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     """Start servers; all are ended at the end."""
     stops: list[Callable[[], None]] = []
 
-    def start(*, panels: bool = False, **options: Any) -> Running:
+    def start(*, build: Callable[..., Any] | None = None, **options: Any) -> Running:
         folder: Path = tmp_path_factory.mktemp("data")
         config = Config(data_dir=str(folder), port=free_port(), **options)
         sockets, port = listen(config)
         app = Probe(replace(config, port=port))
-        site = Site(app, [])  # type: ignore[arg-type]
+        site = Site(app, [], build) if build else Site(app, [])  # type: ignore[arg-type]
         server = Server(app, site)  # type: ignore[arg-type]
-        if not panels:
+        if build is None:
             site.panels.load = lambda: asyncio.sleep(0)  # type: ignore[method-assign]
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets)), daemon=True)
         thread.start()

@@ -27,7 +27,7 @@ from webui.gate import Gate
 from webui.login import Login
 from webui.refusal import Refusal
 from webui.server.hosts import Hosts
-from webui.server.panels import Panels
+from webui.server.panels import Build, Panels, shipped
 from webui.server.static import Static
 from webui.ui import page
 
@@ -41,14 +41,14 @@ log = logging.getLogger("patchbay.site")
 class Site:
     """The whole site as an ASGI app.
 
-    ``routes`` are the chat page's, ``panels`` is Gradio's part, ``login`` is there when a key is needed.
+    ``routes`` are the chat page's, ``build`` makes Gradio's part, ``login`` is there when a key is needed.
     """
 
-    def __init__(self, app: App, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: App, routes: Sequence[BaseRoute], build: Build = shipped) -> None:
         self.app = app
         self.version = program_version()
         self.static = Static({"": UI / "static", "vendor/": UI / "vendor"})
-        self.panels = Panels(app)
+        self.panels = Panels(app, build)
         self.first_page = 0.0  # when the page was first asked for, by the monotonic clock
         every = [
             Route("/health", self.health, name="health"),
