@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from webui.core.errors import PatchbayError
 from webui.core.events import Attachment, Event, Failed, Finish, Progress, Started, Token
 from webui.runtime.plugins.calls import Threads, quieted
 
@@ -93,7 +92,7 @@ class Stream:
         self.loop = asyncio.new_event_loop()
         self._main: asyncio.AbstractEventLoop | None = None
         self._pull: asyncio.Future[Any] | None = None
-        self._lock = threading.Lock()
+        self._error: Exception | None = None  # of the source: the wrappers see an end, the reader gets it
 
     def work(self, stage: Stage) -> None:
         """The wrapper runs from now on."""
@@ -122,10 +121,13 @@ class Stream:
                     break
                 event = future.result()
                 if event is _END:
-                    return
+                    break
                 yield event
-            async for event in self._untouched():
-                yield event
+            if hung is not None:
+                async for event in self._untouched():
+                    yield event
+            if self._error is not None:
+                raise self._error
         finally:
             await self._end(chain, hung)
 
@@ -186,6 +188,9 @@ class Stream:
         self._pull = asyncio.ensure_future(_next(self._events))
         try:
             return await asyncio.shield(self._pull)
+        except Exception as error:
+            self._error = error
+            return _END
         finally:
             if self._pull is not None and self._pull.done():
                 self._pull = None
@@ -210,8 +215,6 @@ class Stream:
         except (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            if isinstance(error, PatchbayError) and not stage.since:
-                raise  # not the wrapper's: it came through it from the source
             if not stage.over:
                 self._watch.failed(stage.plugin, error)
         finally:
