@@ -36,17 +36,15 @@ async def in_thread(work: Callable[[], Any]) -> Any:
         if not result.done():
             result.set_exception(error) if error else result.set_result(value)
 
+    async def in_a_loop() -> Any:
+        return work()
+
     def run() -> None:
         value, error = None, None
-        spare = asyncio.new_event_loop()  # Gradio makes one where there is none, and never closes it
-        asyncio.set_event_loop(spare)
         try:
-            value = work()
+            value = asyncio.run(in_a_loop())  # where none is running, Gradio makes loops and never closes them
         except BaseException as caught:
             error = caught if isinstance(caught, Exception) else RuntimeError(repr(caught))
-        finally:
-            asyncio.set_event_loop(None)
-            spare.close()
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, value, error)
 
