@@ -21,6 +21,7 @@ PACE = 1 / 28  # seconds between two drawings at least; faster costs without loo
 SHARE = 1 / 15  # of the time goes into drawing at most: a block that is slow to draw is drawn less often
 SLOWEST = 1.0  # seconds between two drawings at most
 REMEMBERED = 100  # drawings that a viewer who was cut off can go on from
+GLANCE = 0.01  # seconds between two looks whether the reply has ended meanwhile
 SILENCE = 15.0  # seconds after which a comment keeps the connection open
 HEAVY = 6000  # letters at once that are drawn off the event loop
 
@@ -50,19 +51,19 @@ class _Growing:
     def __init__(self) -> None:
         self.blocks = Blocks()
         self.restarts = 0
-        self._seen = ""
+        self.seen = ""
         self._finished = False
 
     def update(self, text: str, *, finished: bool) -> None:
-        if self._finished and text == self._seen:
+        if self._finished and text == self.seen:
             return
-        if self._finished or not text.startswith(self._seen):
+        if self._finished or not text.startswith(self.seen):
             self.blocks = Blocks()
             self.restarts += 1
-            self._seen = ""
-        if len(text) > len(self._seen):
-            self.blocks.feed(text[len(self._seen) :])
-            self._seen = text
+            self.seen = ""
+        if len(text) > len(self.seen):
+            self.blocks.feed(text[len(self.seen) :])
+            self.seen = text
         if finished:
             self.blocks.finish()
         self._finished = finished
@@ -92,6 +93,7 @@ class Live:
     source: Source
     ending: Callable[[], Awaitable[Any]]
     drawing: Drawing = field(default_factory=lambda: Drawing(-1))
+    cost: float = 0.0  # seconds that the last drawing took
     _answer: _Growing = field(default_factory=_Growing)
     _thought: _Growing = field(default_factory=_Growing)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -99,15 +101,15 @@ class Live:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _viewers: int = 0
     _task: asyncio.Task[None] | None = None
-    _cost: float = 0.0
 
     async def draw(self) -> Drawing:
         """What there is to see now."""
         source = self.source
         if self.drawing.number == source.number and self.drawing.done == source.done:
             return self.drawing
-        fresh = len(source.text) + len(source.thought) - sum(map(len, (self._answer._seen, self._thought._seen)))
-        if fresh > HEAVY or self._cost > PACE:
+        colours = source.done and self._answer.blocks.in_code
+        fresh = len(source.text) + len(source.thought) - sum(map(len, (self._answer.seen, self._thought.seen)))
+        if fresh > HEAVY or self.cost > PACE or colours:
             return await asyncio.to_thread(self._draw)
         return self._draw()
 
@@ -115,10 +117,12 @@ class Live:
         with self._lock:
             source = self.source
             number, done, text, thought = source.number, source.done, source.text, source.thought
+            if done and self._answer.blocks.in_code and self._answer.seen != text:
+                done = False  # the last words first, then the colours
             started = time.perf_counter()
             self._thought.update(thought, finished=done)
             self._answer.update(text, finished=done)
-            self._cost = time.perf_counter() - started
+            self.cost = time.perf_counter() - started
             answer, thinking = self._answer.blocks, self._thought.blocks
             self.drawing = Drawing(
                 number=number,
@@ -174,9 +178,9 @@ class Live:
             self._news = asyncio.Event()
             if self.drawing.done:
                 return
-            rest = begun + min(SLOWEST, max(PACE, self._cost / SHARE))
+            rest = begun + min(SLOWEST, max(PACE, self.cost / SHARE))
             while not self.source.done and (left := rest - time.monotonic()) > 0:
-                await asyncio.sleep(min(left, PACE))
+                await asyncio.sleep(min(left, GLANCE))
             while self.source.number <= self.drawing.number and not self.source.done:
                 await self.source.changed(self.drawing.number, SILENCE)
 

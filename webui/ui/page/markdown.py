@@ -70,6 +70,11 @@ class Blocks:
         self._fence: _OpenFence | None = None
         self._drawing = Drawing(_PARSER)
 
+    @property
+    def in_code(self) -> bool:
+        """Whether the text ends inside a code block, which gets its colours when it is closed or the text ends."""
+        return self._fence is not None
+
     def feed(self, text: str) -> None:
         """Append text and bring ``html`` up to date."""
         text = self._tidy(text)
