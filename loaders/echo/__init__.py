@@ -176,11 +176,11 @@ class EchoEngine:
             if reply.sent == options.fail_after:
                 self._forget(reply)
                 return [*events, Failed(job.id, f"The echo failed after {reply.sent} tokens.", "It was told to.")]
+            if events and reply.sent in (options.die_after, options.hang_after):
+                return events  # let what was said leave first
             if reply.sent == options.die_after:
-                if events:
-                    return events  # let what was said leave first
                 os.kill(os.getpid(), getattr(signal, f"SIG{options.die_signal}", signal.SIGTERM))
-            if reply.sent == options.hang_after and not events:
+            if reply.sent == options.hang_after:
                 time.sleep(options.hang_seconds)
             piece = next(reply.pieces, None)
             if piece is None:
