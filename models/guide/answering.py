@@ -30,8 +30,14 @@ def openings(network: Network, encoder: Encoder, questions: list[str], length: i
     return answers
 
 
-def share_right(network: Network, encoder: Encoder, held_back: list[tuple[str, str, str]]) -> tuple[float, list[tuple[str, str, str]]]:
+def share_right(
+    network: Network, encoder: Encoder, held_back: list[tuple[str, str, str]]
+) -> tuple[float, list[tuple[str, str, str]]]:
     """The share of answers that begin as they should, and (intent, question, answer) of the others."""
     said = openings(network, encoder, [question for _, question, _ in held_back], 16)
-    wrong = [(name, question, answer) for (name, question, right), answer in zip(held_back, said, strict=True) if answer[:40].strip() != right[: len(answer[:40])].strip()]
+    wrong = [
+        (name, question, answer)
+        for (name, question, right), answer in zip(held_back, said, strict=True)
+        if answer[:40].strip() != right[: len(answer[:40])].strip()
+    ]
     return 1 - len(wrong) / len(held_back), wrong

@@ -1,9 +1,9 @@
 """Builds the guide model from its corpus.
 
-    python models/guide/build.py                  train from the beginning (about an hour on two cores) and export
-    python models/guide/build.py --again 10       go on from the last checkpoint for ten minutes, after a change of the corpus
-    python models/guide/build.py --export         export the last checkpoint
-    python models/guide/build.py --check          say whether settings or README have changed since the guide was trained
+python models/guide/build.py                  train from the beginning (about an hour on two cores) and export
+python models/guide/build.py --again 10       go on for ten minutes, after a change of the corpus
+python models/guide/build.py --export         export the last checkpoint
+python models/guide/build.py --check          say whether settings or README have changed since the guide was trained
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the guide model.")
     parser.add_argument("--minutes", type=float, default=62, help="time for training from the beginning")
     parser.add_argument("--again", type=float, metavar="MINUTES", help="go on from the last checkpoint")
-    parser.add_argument("--held-back", type=float, default=0.0, help="share of the seeds kept out of training and measured")
+    parser.add_argument(
+        "--held-back", type=float, default=0.0, help="share of the seeds kept out of training and measured"
+    )
     parser.add_argument("--rate", type=float, default=1.0, help="multiplies the learning rates")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--threads", type=int, default=2)
@@ -66,7 +68,9 @@ def train(args: argparse.Namespace) -> None:
 
     torch.set_num_threads(args.threads)
     args.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, tokenizer_path, history_path = (args.folder / name for name in ("checkpoint.pt", "tokenizer.json", "history.json"))
+    checkpoint, tokenizer_path, history_path = (
+        args.folder / name for name in ("checkpoint.pt", "tokenizer.json", "history.json")
+    )
     dialogues = Dialogues(args.held_back)
     documents = taught.documents() + dialogues.sentences()
     seed = int(time.time()) % 100_000
@@ -83,9 +87,17 @@ def train(args: argparse.Namespace) -> None:
         network = Network(Shape())
         history = []
     encoder = vocabulary.Encoder(tokenizer_path)
-    print(f"{sum(weight.numel() for weight in network.parameters()):,} parameters, {len(dialogues.intents)} intents", flush=True)
+    print(
+        f"{sum(weight.numel() for weight in network.parameters()):,} parameters, {len(dialogues.intents)} intents",
+        flush=True,
+    )
     stream = Batches(dialogues, encoder, documents, Recipe(), seed).stream(args.tokens)
-    plan = training.Plan(minutes=args.again or args.minutes, muon_rate=0.02 * args.rate, adam_rate=0.004 * args.rate, dropout=args.dropout)
+    plan = training.Plan(
+        minutes=args.again or args.minutes,
+        muon_rate=0.02 * args.rate,
+        adam_rate=0.004 * args.rate,
+        dropout=args.dropout,
+    )
     history.append(training.train(network, stream, plan, args.folder, lambda line: print(line, flush=True)))
     history_path.write_text(json.dumps(history, indent=1), "utf-8")
     if args.held_back:

@@ -14,6 +14,13 @@ from models.guide.seeds import Intent
 WEIGHTS = {"refuse": 14.0, "hello": 1.5, "who": 1.5, "ok": 0.8, "rude": 0.8}
 PAIRS_WEIGHT = 9.0
 SETTING_WEIGHT = 0.75
+#: Values that people name in questions about a setting.
+NUMBERS = "0 0 1 1 2 5 0.5 0.1 0.05 0.8 0.9 0.95 1.1 1.5 40 100 -1".split()
+#: How people go on from one setting to the next.
+NEXT_SETTING = [
+    *("and {s}", "and {s}?", "what about {s}", "and what about {s}", "how about {s}", "{s}?"),
+    *("and what does {s} do", "ok and {s}"),
+]
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,11 @@ class Dialogues:
         made = []
         for intent in self.intents:
             verbs, nouns, questions = self._split(intent, True)
-            texts = [self.phrasing.from_verb(text, rng) for text in verbs] + [self.phrasing.from_noun(text, rng) for text in nouns] + list(questions)
+            texts = (
+                [self.phrasing.from_verb(text, rng) for text in verbs]
+                + [self.phrasing.from_noun(text, rng) for text in nouns]
+                + list(questions)
+            )
             made += [(intent.name, self.phrasing.dressed(text, rng, 0.3), intent.answers[0]) for text in texts]
         for text in (text for text in self.phrases["setting_questions"] if self._out(text)):
             for intent in rng.sample(self.settings, 4):
@@ -111,13 +122,14 @@ class Dialogues:
 
     def _named(self, template: str, intent: Intent, rng: random.Random) -> str:
         template = self.phrasing.reworded(template, rng, rng.choice([0, 0, 0.4]))
-        number = rng.choice(["0", "0", "1", "1", "2", "5", "0.5", "0.1", "0.05", "0.8", "0.9", "0.95", "1.1", "1.5", "40", "100", "-1"])
+        number = rng.choice(NUMBERS)
         return self.phrasing.dressed(template.replace("{x}", number).replace("{s}", self._name(intent, rng)), rng)
 
     def _name(self, intent: Intent, rng: random.Random) -> str:
         name = rng.choice(intent.names) if rng.random() < 0.6 else rng.choice(intent.names[:2])
         if rng.random() < 0.08:
-            name = rng.choice([name.upper(), name.title(), name.replace("_", "-"), f'"{name}"', f"`{name}`", name.replace("_", "").replace(" ", "")])
+            joined = name.replace("_", "").replace(" ", "")
+            name = rng.choice([name.upper(), name.title(), name.replace("_", "-"), f'"{name}"', f"`{name}`", joined])
         return name
 
     def _pair(self, rng: random.Random) -> tuple[str, str, str]:
@@ -138,7 +150,7 @@ class Dialogues:
         kind = rng.choice(kinds)
         if kind == "other":
             intent = rng.choice(self.settings)
-            asked = rng.choice(["and {s}", "and {s}?", "what about {s}", "and what about {s}", "how about {s}", "{s}?", "and what does {s} do", "ok and {s}"])
+            asked = rng.choice(NEXT_SETTING)
             return intent.name, self._named(asked, intent, rng), intent.answers[0]
         table = {
             "values": ("values_followups", last.values),
@@ -152,7 +164,10 @@ class Dialogues:
     def _off_topic(self, rng: random.Random) -> str:
         words = rng.choice(self.phrases["refuse_patterns"]).split(" ")
         slots = self.phrases["refuse_slots"]
-        return " ".join(str(rng.randint(2, 999)) if word == "NUM" else str(rng.choice(slots[word])) if word in slots else word for word in words)
+        return " ".join(
+            str(rng.randint(2, 999)) if word == "NUM" else str(rng.choice(slots[word])) if word in slots else word
+            for word in words
+        )
 
     def _answer(self, intent: Intent, rng: random.Random) -> str:
         return intent.answers[0] if rng.random() < 0.8 else rng.choice(intent.answers)

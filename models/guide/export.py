@@ -20,12 +20,26 @@ from models.guide.vocabulary import BEGIN, END, SPECIAL, TEMPLATE, TURN_END
 Tensors = Mapping[str, NDArray[Any]]
 #: Names of a layer's weights, in Transformers and in GGUF.
 LAYER = {
-    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
-}  # fmt: skip
-TYPES = {"F32": gguf.GGMLQuantizationType.F32, "F16": gguf.GGMLQuantizationType.F16, "Q8_0": gguf.GGMLQuantizationType.Q8_0}
-FILE_TYPES = {"F32": gguf.LlamaFileType.ALL_F32, "F16": gguf.LlamaFileType.MOSTLY_F16, "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+}
+TYPES = {
+    "F32": gguf.GGMLQuantizationType.F32,
+    "F16": gguf.GGMLQuantizationType.F16,
+    "Q8_0": gguf.GGMLQuantizationType.Q8_0,
+}
+FILE_TYPES = {
+    "F32": gguf.LlamaFileType.ALL_F32,
+    "F16": gguf.LlamaFileType.MOSTLY_F16,
+    "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+}
 
 
 def export(checkpoint: Path, tokenizer: Path, folder: Path) -> list[str]:
@@ -65,7 +79,10 @@ def export(checkpoint: Path, tokenizer: Path, folder: Path) -> list[str]:
             "torch_dtype": "float16",
         },
     )
-    _write(folder / "generation_config.json", {"bos_token_id": begin, "eos_token_id": ends, "pad_token_id": pad, "do_sample": False, "max_new_tokens": 128})
+    _write(
+        folder / "generation_config.json",
+        {"bos_token_id": begin, "eos_token_id": ends, "pad_token_id": pad, "do_sample": False, "max_new_tokens": 128},
+    )
     _write(
         folder / "tokenizer_config.json",
         {
@@ -140,23 +157,21 @@ def _add_tokenizer(writer: gguf.GGUFWriter, folder: Path, config: dict[str, Any]
     texts = {number: text for text, number in stored["model"]["vocab"].items()}
     added = {entry["id"]: entry["content"] for entry in stored["added_tokens"]}
     texts.update(added)
-    kinds = [
-        gguf.TokenType.NORMAL if number not in added else gguf.TokenType.CONTROL if added[number] in SPECIAL else gguf.TokenType.UNUSED
-        for number in range(config["vocab_size"])
-    ]
+    kinds = [gguf.TokenType.NORMAL] * config["vocab_size"]
+    for number, text in added.items():
+        kinds[number] = gguf.TokenType.CONTROL if text in SPECIAL else gguf.TokenType.UNUSED
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("llama-bpe")
     writer.add_token_list([texts[number] for number in range(config["vocab_size"])])
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(pair) if isinstance(pair, list) else pair for pair in stored["model"]["merges"]])
-    turn_end, end = config["eos_token_id"]
+    turn_end = config["eos_token_id"][0]
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_eos_token_id(turn_end)
     writer.add_eot_token_id(turn_end)
     writer.add_pad_token_id(config["pad_token_id"])
     writer.add_add_bos_token(True)
     writer.add_chat_template(TEMPLATE)
-    assert end != turn_end
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -41,7 +41,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         rows, length, hidden = x.shape
-        q, k, v = (proj(x).view(rows, length, self.heads, -1).transpose(1, 2) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            proj(x).view(rows, length, self.heads, -1).transpose(1, 2)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
         mixed = F.scaled_dot_product_attention(rotated(q, cos, sin), rotated(k, cos, sin), v, is_causal=True)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(rows, length, hidden))
         return out
@@ -88,11 +91,16 @@ class Network(nn.Module):
         self.norm = nn.RMSNorm(shape.hidden, eps=shape.norm_eps)
         self.frequencies: Tensor
         head = shape.hidden // shape.heads
-        self.register_buffer("frequencies", shape.rope_theta ** (-torch.arange(0, head, 2).float() / head), persistent=False)
+        self.register_buffer(
+            "frequencies", shape.rope_theta ** (-torch.arange(0, head, 2).float() / head), persistent=False
+        )
         deep = (2 * shape.layers) ** -0.5
         for name, weight in self.named_parameters():
-            if weight.ndim == 2:
-                nn.init.normal_(weight, std=0.02 if "embed" in name else shape.hidden**-0.5 * (deep if name.endswith(("o_proj.weight", "down_proj.weight")) else 1))
+            if "embed" in name:
+                nn.init.normal_(weight, std=0.02)
+            elif weight.ndim == 2:
+                into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                nn.init.normal_(weight, std=shape.hidden**-0.5 * (deep if into_residual else 1))
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         """(rows, length) ids and positions -> (rows, length, hidden)."""

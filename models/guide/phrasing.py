@@ -1,7 +1,7 @@
 """Many ways to say one thing: the variation of questions that the guide is trained on.
 
-A question starts as a seed from ``corpus/*.txt``, gets an opener, other words for some of its words, things people say before
-and after, and the slips of fast typing. Everything is drawn from a ``random.Random`` that the caller owns.
+A question starts as a seed from ``corpus/*.txt``, gets an opener, other words for some of its words, things people say
+before and after, and the slips of fast typing. Everything is drawn from a ``random.Random`` that the caller owns.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import random
 import re
 from typing import Any
 
-KEYBOARD = {
-    "a": "sq", "b": "vn", "c": "xv", "d": "sf", "e": "wr", "f": "dg", "g": "fh", "h": "gj", "i": "uo", "j": "hk", "k": "jl",
-    "l": "k", "m": "n", "n": "bm", "o": "ip", "p": "o", "q": "w", "r": "et", "s": "ad", "t": "ry", "u": "yi", "v": "cb",
-    "w": "qe", "x": "zc", "y": "tu", "z": "x",
-}  # fmt: skip
-DROPPABLE = {"the", "a", "an", "do", "does", "is", "to", "of", "i", "it", "my", "are", "please", "can", "for", "in", "on"}
+#: Neighbours of a letter on the keyboard.
+KEYBOARD = dict(
+    pair.split(":")
+    for pair in (
+        "a:sq b:vn c:xv d:sf e:wr f:dg g:fh h:gj i:uo j:hk k:jl l:k m:n n:bm "
+        "o:ip p:o q:w r:et s:ad t:ry u:yi v:cb w:qe x:zc y:tu z:x"
+    ).split()
+)
+#: Words that people leave out.
+DROPPABLE = frozenset("the a an do does is to of i it my are please can for in on".split())
 
 
 class Phrasing:

@@ -68,7 +68,12 @@ def kept_out(text: str, share: float) -> bool:
 
 
 def _read(intent: Intent, line: str) -> None:
-    for mark, lists in (("names: ", intent.names), ("to: ", intent.verbs), ("np: ", intent.nouns), ("q: ", intent.questions)):
+    for mark, lists in (
+        ("names: ", intent.names),
+        ("to: ", intent.verbs),
+        ("np: ", intent.nouns),
+        ("q: ", intent.questions),
+    ):
         if line.startswith(mark):
             lists.extend(part.strip() for part in line.removeprefix(mark).split(" | ") if part.strip())
             return

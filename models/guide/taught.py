@@ -1,7 +1,7 @@
 """What the guide was taught, as fingerprints: each setting and each section of the README.
 
-``taught.json`` is written when the guide is exported. When a setting or a section differs from it, the guide may say something
-that is no longer true: correct its corpus and run ``python models/guide/build.py --again 10``.
+``taught.json`` is written when the guide is exported. When a setting or a section differs from it, the guide may say
+something that is no longer true: correct its corpus and run ``python models/guide/build.py --again 10``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 FILE = HERE / "taught.json"
+CURE = "correct models/guide/corpus, then run python models/guide/build.py --again 10."
 
 
 def fingerprints() -> dict[str, dict[str, str]]:
@@ -22,7 +23,8 @@ def fingerprints() -> dict[str, dict[str, str]]:
     from webui.core.settings import GenerationSettings
 
     settings = {
-        field.name: _hash(f"{field.name} {field.default!r} {field.neutral!r} {field.form} {field.choices} {field.help}") for field in describe(GenerationSettings).values()
+        field.name: _hash(f"{field.name} {field.default!r} {field.neutral!r} {field.form} {field.choices} {field.help}")
+        for field in describe(GenerationSettings).values()
     }
     return {"settings": settings, "README": {heading: _hash(text) for heading, text in sections().items()}}
 
@@ -63,7 +65,7 @@ def changes() -> list[str]:
         for name in sorted({*now[kind], *then[kind]}):
             if now[kind].get(name) != then[kind].get(name):
                 what = "was removed" if name not in now[kind] else "is new" if name not in then[kind] else "has changed"
-                found.append(f"The {noun} {name!r} {what} since the guide was trained: correct models/guide/corpus, then run python models/guide/build.py --again 10.")
+                found.append(f"The {noun} {name!r} {what} since the guide was trained: {CURE}")
     return found
 
 

@@ -30,7 +30,7 @@ class Plan:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are made orthogonal before they are applied (Jordan 2024, kellerjordan.github.io/posts/muon)."""
+    """Momentum whose matrices are made orthogonal before they are applied (Jordan 2024, Muon)."""
 
     def __init__(self, weights: list[Tensor], lr: float, momentum: float = 0.95, decay: float = 0.01) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "decay": decay})
@@ -47,10 +47,15 @@ class Muon(torch.optim.Optimizer):
                 update = update.T if update.shape[0] > update.shape[1] else update
                 alike.setdefault(tuple(update.shape), []).append((weight, update))
             for pairs in alike.values():
-                for (weight, _), update in zip(pairs, orthogonal(torch.stack([update for _, update in pairs])), strict=True):
+                for (weight, _), update in zip(
+                    pairs, orthogonal(torch.stack([update for _, update in pairs])), strict=True
+                ):
                     tall = weight.shape[0] > weight.shape[1]
                     weight.mul_(1 - group["lr"] * group["decay"])
-                    weight.add_(update.T if tall else update, alpha=-group["lr"] * max(1, weight.shape[0] / weight.shape[1]) ** 0.5)
+                    weight.add_(
+                        update.T if tall else update,
+                        alpha=-group["lr"] * max(1, weight.shape[0] / weight.shape[1]) ** 0.5,
+                    )
 
 
 def orthogonal(matrices: Tensor, steps: int = 4) -> Tensor:
@@ -63,7 +68,9 @@ def orthogonal(matrices: Tensor, steps: int = 4) -> Tensor:
     return x
 
 
-def train(network: Network, batches: Iterator[Batch], plan: Plan, folder: Path, report: Callable[[str], None]) -> dict[str, float]:
+def train(
+    network: Network, batches: Iterator[Batch], plan: Plan, folder: Path, report: Callable[[str], None]
+) -> dict[str, float]:
     """Trains for ``plan.minutes`` and leaves checkpoints in ``folder``; returns tokens, steps and minutes."""
     matrices = [weight for name, weight in network.named_parameters() if weight.ndim == 2 and "embed" not in name]
     others = [weight for name, weight in network.named_parameters() if weight.ndim < 2 or "embed" in name]
@@ -100,7 +107,8 @@ def train(network: Network, batches: Iterator[Batch], plan: Plan, folder: Path, 
         running = 0.97 * running + 0.03 * float(losses.detach()[answered].mean() if answered.any() else loss.detach())
         now = time.monotonic()
         if now - told > 20:
-            report(f"{done:5.1%}  step {steps}  loss {running / (1 - 0.97**steps):.3f}  rate {rate:.2f}  {tokens / (now - began):.0f} tokens/s")
+            loss_now, speed = running / (1 - 0.97**steps), tokens / (now - began)
+            report(f"{done:5.1%}  step {steps}  loss {loss_now:.3f}  rate {rate:.2f}  {speed:.0f} tokens/s")
             told = now
         if now - saved > 60 * plan.checkpoint_minutes:
             save(network, average, folder / "checkpoint.pt")
