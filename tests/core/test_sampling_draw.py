@@ -80,6 +80,21 @@ def test_neighbouring_tokens_and_positions_have_unrelated_noise():
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.01
 
 
+@pytest.mark.parametrize("step", [(0, 1), (1, 0), (1, 1), (0, 256), (0, 4096), (32, 0)])
+def test_pairs_of_noises_fill_the_plane_evenly(step):
+    tokens = np.arange(1000)
+    keys = [noise.key(99, position) for position in range(400)]
+    table = np.exp(-np.exp(-np.array([noise.gumbel(key, tokens * 5) for key in keys[:264]])))  # uniform again
+    if step[1] >= 256:
+        shifted = np.exp(-np.exp(-np.array([noise.gumbel(key, tokens * 5 + step[1]) for key in keys[:264]])))
+        a, b = table, shifted
+    else:
+        a = table[: 264 - step[0], : 1000 - step[1]]
+        b = table[step[0] :, step[1] :]
+    counts, *_ = np.histogram2d(a.ravel(), b.ravel(), bins=32, range=((0, 1), (0, 1)))
+    assert abs(chi_square(counts.ravel(), np.full(1024, counts.sum() / 1024))) < 4
+
+
 def test_the_noise_of_a_token_does_not_depend_on_its_company():
     key = noise.key(3, 14)
     whole = noise.gumbel(key, np.arange(1000))
@@ -92,7 +107,9 @@ def test_noise_that_is_ruled_out_is_never_large():
         key, ids = noise.key(11, position), np.arange(50_000)
         values = noise.gumbel(key, ids)
         for limit in (-3.0, 0.0, 4.0, 9.0):
-            ruled_out = ~noise.may_exceed(key, ids, limit)
+            ruled_out = np.ones(len(ids), dtype=bool)
+            ruled_out[noise.may_exceed(key, ids, limit)] = False
+            assert noise.may_exceed(key, len(ids), limit).tolist() == np.flatnonzero(~ruled_out).tolist()
             assert (values[ruled_out] <= limit).all()
             assert limit < 4 or ruled_out.mean() > 0.9
 

@@ -7,6 +7,7 @@ asks for four times as much, up to everything; so the cap decides what is sorted
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,8 @@ Ids = NDArray[np.int64]
 
 #: How many of the largest logits are sorted at first.
 CAP = 1024
+_CHUNK = 16384
+_NOTHING = -200.0  # so far below the top a weight is 0, and 0 · log 0 is 0
 _SORTED = 4096  # sets up to this size are kept sorted
 _LOW_BITS = np.uint64(0xFFFFFFFF)
 
@@ -56,16 +59,28 @@ class Candidates:
     def log_total(self) -> float:
         """The logarithm of the sum of exp(logit) over all candidates, sorted or not."""
         if self._log_total is None:
-            self._log_total = self.peak + float(np.log(np.exp(self.logits - self.peak).sum(dtype=np.float64)))
+            total = 0.0
+            for away in self._aways():
+                total += float(np.exp(away, out=away).sum(dtype=np.float64))
+            self._log_total = self.peak + math.log(total)
         return self._log_total
 
     @property
     def entropy(self) -> float:
         """The entropy of the candidates' distribution, in nats."""
-        away = np.maximum(self.logits - self.peak, -200)  # so far down the weight is 0, and 0 · log 0 is 0
-        weight = np.exp(away)
-        mean = float((weight * away).sum(dtype=np.float64)) / float(weight.sum(dtype=np.float64))
-        return self.log_total - self.peak - mean
+        total = mean = 0.0
+        for away in self._aways():
+            weight = np.exp(away)
+            total += float(weight.sum(dtype=np.float64))
+            weight *= away
+            mean += float(weight.sum(dtype=np.float64))
+        return math.log(total) - mean / total
+
+    def _aways(self) -> Iterator[Floats]:
+        """The distances of the logits from the largest, in pieces that stay in the processor's cache."""
+        for start in range(0, len(self.logits), _CHUNK):
+            away = self.logits[start : start + _CHUNK] - self.logits.dtype.type(self.peak)
+            yield np.maximum(away, _NOTHING, out=away)
 
     def top(self, n: int) -> Ids:
         """Places of at least ``n`` candidates (or of all), the largest logit first, equal ones by token id."""

@@ -6,8 +6,8 @@ candidates, how many there are, or how the requests were batched; two loaders wh
 and small differences in their floating-point sums matter only where two candidates are nearly tied.
 
 The hash: a 64-bit key per (seed, position) from two rounds of splitmix64, then two 32-bit words per token id, each a
-chain of multiply-xorshift rounds (the ``lowbias32`` constants) with its half of the key mixed in. The words make a
-number in (0, 1) with 64 bits, which is turned into Gumbel noise so that the winning end has the full resolution.
+chain of multiply-xorshift steps (the ``lowbias32`` constants) into which both halves of a key are mixed. The words make
+a number in (0, 1) with 64 bits, which is turned into Gumbel noise so that the winning end has the full resolution.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 _MASK = (1 << 64) - 1
 _TO_UNIT = 2.0**-64
 _ALMOST_ONE = 1 - 2.0**-53
+_CHUNK = 16384
 Words = NDArray[np.uint32]
 
 
@@ -43,36 +44,41 @@ def uniform(seed: int, position: int, purpose: int) -> float:
 
 def gumbel(key: int, ids: NDArray[np.integer]) -> NDArray[np.float64]:
     """Standard Gumbel noise of these token ids under a key."""
-    tokens = ids.astype(np.uint32)
-    unit = _word(key, tokens).astype(np.float64) * 2.0**32
-    unit += _word(splitmix(key), tokens)
+    unit = _word(key, ids.astype(np.uint32)).astype(np.float64) * 2.0**32
+    unit += _word(splitmix(key), ids.astype(np.uint32))
     unit += 0.5
     unit *= _TO_UNIT
     np.minimum(unit, _ALMOST_ONE, out=unit)
     return -np.log(-np.log1p(-unit))  # a small number makes a large noise, with the full precision of small numbers
 
 
-def may_exceed(key: int, ids: NDArray[np.integer], noise: float) -> NDArray[np.bool_]:
-    """Which of these tokens could have a Gumbel noise above ``noise``; cheap, and right about those it rules out."""
+def may_exceed(key: int, ids: NDArray[np.integer] | int, noise: float) -> NDArray[np.int64]:
+    """Places of the tokens that could have a Gumbel noise above ``noise``; of the others it is certain.
+
+    ``ids`` may be a number: the tokens from 0 up to it. This is cheaper than the noise itself.
+    """
+    count = ids if isinstance(ids, int) else len(ids)
     bound = math.exp(-noise) * 2.0**32 if noise > -20 else 2.0**33
     if bound >= 2.0**32 - 1:
-        return np.ones(len(ids), dtype=np.bool_)
-    return _word(key, ids.astype(np.uint32)) <= np.uint32(math.ceil(bound))
+        return np.arange(count)
+    limit = np.uint32(math.ceil(bound))
+    found = []
+    for start in range(0, count, _CHUNK):  # pieces that stay in the processor's cache
+        end = min(start + _CHUNK, count)
+        part = np.arange(start, end, dtype=np.uint32) if isinstance(ids, int) else ids[start:end].astype(np.uint32)
+        found.append(np.flatnonzero(_word(key, part) <= limit) + start)
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def _word(key: int, tokens: Words) -> Words:
-    """32 hashed bits for each token."""
-    x = tokens * np.uint32(0x9E3779B1)
+    """32 hashed bits for each token; the array that is given is used up."""
+    x, shifted = tokens, np.empty_like(tokens)
+    x *= np.uint32(0x9E3779B1)
     x ^= np.uint32(key & 0xFFFFFFFF)
-    x ^= x >> np.uint32(16)
+    x ^= np.right_shift(x, np.uint32(16), out=shifted)
     x *= np.uint32(0x7FEB352D)
-    x ^= x >> np.uint32(15)
-    x *= np.uint32(0x846CA68B)
-    x ^= x >> np.uint32(16)
     x += np.uint32(key >> 32)
-    x ^= x >> np.uint32(16)
-    x *= np.uint32(0x7FEB352D)
-    x ^= x >> np.uint32(15)
+    x ^= np.right_shift(x, np.uint32(15), out=shifted)
     x *= np.uint32(0x846CA68B)
-    x ^= x >> np.uint32(16)
+    x ^= np.right_shift(x, np.uint32(16), out=shifted)
     return x

@@ -299,7 +299,6 @@ def _winner(c: Candidates, key: int) -> int:
     head = c.top(min(c.cap, _FEW))
     best = float((logits[head] + noise.gumbel(key, c.tokens(head))).max())
     # Everybody else has at most the last of the head's logits and would need a noise that few have.
-    ids = np.arange(len(logits), dtype=np.uint32) if c.ids is None else c.ids
-    places = np.flatnonzero(noise.may_exceed(key, ids, best - float(logits[head[-1]])))
-    places = np.concatenate((head, places))
+    everyone = len(logits) if c.ids is None else c.ids
+    places = np.concatenate((head, noise.may_exceed(key, everyone, best - float(logits[head[-1]]))))
     return int(places[np.argmax(logits[places] + noise.gumbel(key, c.tokens(places)))])
