@@ -85,20 +85,27 @@ class Environment:
         with open(self.log, "a", encoding="utf-8", buffering=1) as log:
             log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} pip {' '.join(arguments)}\n")
             log.flush()
-            child = subprocess.Popen(
-                command, env=surroundings, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", close_fds=False,
-            )  # fmt: skip
-            try:
-                assert child.stdout is not None  # noqa: S101  # for the type checker: it is a pipe
-                for line in child.stdout:
-                    log.write(line)
-                    progress.read(line)
-                    tail = [*tail[-200:], line.strip()]
-                status = child.wait()
-            except BaseException:
-                _end(child)
-                raise
+            with subprocess.Popen(
+                command,
+                env=surroundings,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                close_fds=False,
+            ) as child:
+                try:
+                    for line in child.stdout or ():
+                        log.write(line)
+                        progress.read(line)
+                        tail = [*tail[-200:], line.strip()]
+                    status = child.wait()
+                except BaseException:
+                    _end(child)
+                    raise
         if status:
             raise SetupFailed(_reason(tail))
 
@@ -146,7 +153,7 @@ def _reason(tail: list[str]) -> str:
     for pattern in (r"CMake Error.*", r".*\berror: .*", r"ERROR: .*", r".+"):
         found = [line for line in tail if re.fullmatch(pattern, line)]
         if found:
-            line = found[0] if pattern.startswith((".*", "CMake")) else found[-1]
+            line = found[-1] if pattern == ".+" or found[-1].startswith("ERROR: No matching") else found[0]
             return line.removeprefix("ERROR: ")[:300]
     return "pip said nothing"
 

@@ -47,7 +47,6 @@ class Installer:
 
     def __init__(self, environment: Environment, lock: Path) -> None:
         self.environment = environment
-        self.lock_file = lock
         self.lock = read_lock(lock)
         self.record = Record(environment.folder / "patchbay.json")
 
@@ -120,7 +119,7 @@ class Installer:
                     works, said = self.environment.ask(section.check, section.patience) if section.check else (True, "")
                     if not works:
                         raise SetupFailed(f"it is installed and does not work here: {said}")
-                    progress.result = f"{len(progress.names)} packages"
+                    progress.result = f"{len(progress.names)} package{'s' if len(progress.names) != 1 else ''}"
                     return way.what, said
             except SetupFailed as error:
                 failures.append(f"{way.what}: {error}" if way.what else str(error))
@@ -134,10 +133,15 @@ class Installer:
             line = next(line for line in lines if line.startswith(section.main + "=="))
             built = [str(self._build(line, way, progress))]
             lines.remove(line)
-        wanted = self.environment.folder / f"section-{section.name}.txt"
-        wanted.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        command = ["install", *built, "-r", str(wanted), "-c", str(self.lock_file), *way.arguments]
-        self.environment.pip(command, progress)
+        others = [line for name, pins in self.lock.items() if name != section.name for line in pins]
+        wanted = self._write(f"section-{section.name}.txt", lines)
+        allowed = self._write(f"section-{section.name}-beside.txt", others)
+        self.environment.pip(["install", *built, "-r", wanted, "-c", allowed, *way.arguments], progress)
+
+    def _write(self, name: str, lines: list[str]) -> str:
+        path = self.environment.folder / name
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return str(path)
 
     def _build(self, line: str, way: Way, progress: Progress) -> Path:
         """Compile a package for this very machine; the result is kept for the next environment on it."""
