@@ -365,7 +365,12 @@ def test_a_hook_may_name_fewer_arguments_and_be_a_coroutine(make):
 
 def test_calls_go_by_name_and_first_and_last_may_be_asked_for(make):
     add = "@hookimpl({})\ndef before_reply(turn):\n    return replace(turn, system=turn.system + '{}')"
-    plugins = make()(a=add.format("trylast=True", "a"), b=add.format("", "b"), c=add.format("", "c"), d=add.format("tryfirst=True", "d"))
+    plugins = make()(
+        a=add.format("trylast=True", "a"),
+        b=add.format("", "b"),
+        c=add.format("", "c"),
+        d=add.format("tryfirst=True", "d"),
+    )
     assert fold(plugins).system == "dbca"
     assert plugins.names("before_reply") == ["d", "b", "c", "a"]
 
@@ -454,7 +459,9 @@ def test_each_call_is_printed_when_asked_for(make, monkeypatch, capsys):
 
 
 def test_calls_from_many_threads_do_not_mix(make):
-    plugins = make(budget=10)(echo="@hookimpl\ndef before_reply(turn):\n    time.sleep(0.01)\n    return replace(turn, prefix=turn.system)")
+    plugins = make(budget=10)(
+        echo="@hookimpl\ndef before_reply(turn):\n    time.sleep(0.01)\n    return replace(turn, prefix=turn.system)"
+    )
     wrong = []
 
     def work(n):

@@ -36,7 +36,9 @@ def reopened(store):
 def test_a_chat_comes_back_from_the_disk_as_it_was(store):
     chat = store.create(model="m", loader="l", preset="p", system="be kind", settings={"temperature": 0.5})
     chat, first = say(store, chat, "Hello there, how are you today?")
-    chat, second = say(store, chat, "Fine.", "assistant", thought="hm", model="m", details={"seed": 1, "dropped": ("a",)})
+    chat, second = say(
+        store, chat, "Fine.", "assistant", thought="hm", model="m", details={"seed": 1, "dropped": ("a",)}
+    )
     again = reopened(store)
     found = again.open(chat.id)
     assert found == replace(chat, messages=found.messages)
@@ -47,7 +49,9 @@ def test_a_chat_comes_back_from_the_disk_as_it_was(store):
 
 def test_the_title_is_the_first_words_until_somebody_sets_one(store):
     chat = store.create()
-    chat, _ = say(store, chat, "## What is\n\n a `preset` and why would I ever want to have one in this program?\x00\u202e")
+    chat, _ = say(
+        store, chat, "## What is\n\n a `preset` and why would I ever want to have one in this program?\x00\u202e"
+    )
     assert chat.title == "What is a `preset` and why would I ever want to have one in…"
     assert store.update(chat.id, title="Mine").title == "Mine"
     chat, _ = say(store, store.open(chat.id), "More")
@@ -93,7 +97,15 @@ def test_unknown_fields_and_wrong_types_are_named(store):
 
 
 def test_text_is_data_whatever_it_holds(store):
-    odd = ["nul\x00inside", "\u202eright to left", "👩‍👩‍👧 emoji", "x" * 300, "../../etc/passwd", "'; DROP TABLE chats; --", "\r\n\t"]
+    odd = [
+        "nul\x00inside",
+        "\u202eright to left",
+        "👩‍👩‍👧 emoji",
+        "x" * 300,
+        "../../etc/passwd",
+        "'; DROP TABLE chats; --",
+        "\r\n\t",
+    ]
     chat = store.create(title="\x00\u202e" + "T" * 300)
     for text in odd:
         chat, _ = say(store, chat, text)
@@ -222,7 +234,9 @@ def test_search_finds(store, text, query, marked):
     assert f"<mark>{marked}</mark>" in hit.html
 
 
-@pytest.mark.parametrize("query", ["", " ", '"', "*", "'", "a OR", "NEAR(", "x:y", "-x", "(", "\x00", "%", "_", "💥", "y" * 5000])
+@pytest.mark.parametrize(
+    "query", ["", " ", '"', "*", "'", "a OR", "NEAR(", "x:y", "-x", "(", "\x00", "%", "_", "💥", "y" * 5000]
+)
 def test_no_query_is_an_error(store, query):
     say(store, store.create(), "nothing of that")
     assert store.search(query) == []
@@ -248,7 +262,7 @@ def test_a_reply_is_found_when_it_is_finished_and_again_after_it_was_continued(s
 
 
 def test_the_exact_prompt_of_a_reply_is_kept(store):
-    chat, reply = say(store, store.create(), "x", "assistant")
+    _chat, reply = say(store, store.create(), "x", "assistant")
     store.save_prompt(reply.id, "<|user|>\x00 hi " * 500, dropped=["a"])
     assert store.prompt(reply.id) == "<|user|>\x00 hi " * 500
     assert store.prompt_record(reply.id)[1] == {"dropped": ["a"]}
@@ -262,7 +276,7 @@ def test_files_and_folders_are_private(tmp_path):
     old = os.umask(0)
     try:
         store = ChatStore(tmp_path / "a" / "data")
-        chat, _ = say(store, store.create(), "x")
+        _chat, _ = say(store, store.create(), "x")
         store.backup()
         modes = {p: stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "a" / "data").rglob("*")}
         store.close()
@@ -330,7 +344,7 @@ def test_two_tabs_that_send_into_one_chat_lose_nothing(store):
 
 def test_saving_a_growing_reply_takes_less_than_a_millisecond(store):
     chat = store.create()
-    for n in range(200):
+    for _ in range(200):
         message = Message(new_id(), chat.leaf, "user", "word " * 500)
         chat = store.append(chat.id, message)
     chat, reply = say(store, chat, "", "assistant", status="streaming")

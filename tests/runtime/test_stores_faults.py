@@ -253,7 +253,7 @@ def test_an_older_format_is_brought_up_to_date_with_a_backup_first(tmp_path):
 def test_a_migration_that_fails_changes_nothing(tmp_path):
     chat_id = filled(tmp_path)
     later = (*MIGRATIONS, "ALTER TABLE chats ADD COLUMN colour TEXT; SELECT nonsense FROM nowhere")
-    with pytest.raises(StoreError, match="format 2.*backup"):
+    with pytest.raises(StoreError, match=r"format 2.*backup"):
         Database(tmp_path, migrations=later)
     store = ChatStore(tmp_path)
     assert len(store.open(chat_id).messages) == 40
@@ -460,14 +460,18 @@ def kill_rounds(folder, rounds):
     chat_id = store.create(title="kept").id
     store.close()
     told: dict[str, int] = {}
-    chooser = random.Random(7)
+    chooser = random.Random(rounds)
     for _ in range(rounds):
         child = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(ROOT), str(folder), chat_id], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", WRITER, str(ROOT), str(folder), chat_id],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        time.sleep(0.45 + chooser.random() * 0.3)
+        first = child.stdout.readline()  # it is at work
+        time.sleep(chooser.random() * 0.4)
         child.send_signal(signal.SIGKILL)
         output, errors = child.communicate()
+        output = first + output
         assert not errors, errors
         lines = output.split(b"\n")[:-1]
         for line in lines:

@@ -22,8 +22,8 @@ _FORBIDDEN = re.compile(r'[/\\:*?"<>|]')
 _ENCODED = re.compile(r"%[0-9a-fA-F]{2}")
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])", re.IGNORECASE)
 _ENDINGS = frozenset(
-    "bash bat bin cmd com conf dll dylib env exe gguf htm html js json lnk msi pickle pkl ps1 pt pth py pyc pyd pyw sh so "
-    "sqlite3 svg toml txt vbs yaml yml zip".split()
+    "bash bat bin cmd com conf dll dylib env exe gguf htm html js json lnk msi pickle pkl ps1 pt pth py pyc pyd pyw "
+    "sh so sqlite3 svg toml txt vbs yaml yml zip".split()
 )
 
 
@@ -44,7 +44,9 @@ def inside(folder: Path, name: str, ending: str = "", *, what: str = "name") -> 
     """
     good = checked_name(name, what=what)
     if ending and good.rpartition(".")[1] and good.rpartition(".")[2].lower() in _ENDINGS:
-        raise BadName(f"The {what} {_shown(name)} cannot be used: it ends like a file.", f"The ending {ending} is added.")
+        raise BadName(
+            f"The {what} {_shown(name)} cannot be used: it ends like a file.", f"The ending {ending} is added."
+        )
     path = folder / (good + ending)
     if path.is_symlink() or path.resolve().parent != folder.resolve():
         raise BadName(f"The {what} {_shown(name)} leads out of its folder.", "Links are not followed.")

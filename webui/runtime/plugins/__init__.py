@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from webui.runtime.plugins.registry import Plugins, Problem, Record
+from webui.runtime.plugins.records import Problem, Record
+from webui.runtime.plugins.registry import Plugins
 
 __all__ = ["Plugins", "Problem", "Record"]

@@ -32,7 +32,7 @@ def _loaders(result: Any) -> str:
 
 def _settings(result: Any) -> str:
     if not isinstance(result, type) or not dataclasses.is_dataclass(result):
-        return f"it returned {'an instance' if dataclasses.is_dataclass(result) else 'a ' + _type(result)} instead of a dataclass"
+        return f"it returned a {_type(result)} instead of a dataclass (the class, not an instance)"
     described = describe(result)
     undeclared = [f.name for f in dataclasses.fields(result) if f.name not in described]
     return f"{undeclared[0]} is not declared with setting()" if undeclared else ""

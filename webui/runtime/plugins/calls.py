@@ -1,7 +1,7 @@
 """Calling code that may do anything: in a thread of its own, with a time budget, with its name on record while it runs.
 
-A thread cannot be killed. One that overruns is abandoned: nobody waits for it any more, its result is thrown away, and it does
-not keep the program from ending.
+A thread cannot be killed. One that overruns is abandoned: nobody waits for it any more, its result is thrown away, and
+it does not keep the program from ending.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOUD = 64 * 1024  # characters that one call may print
 
 
 class Marker:
-    """Says in a file whose hook is running. The file is memory: it costs nothing to set and survives the end of the process."""
+    """Says in a file whose hook is running. The file is mapped: setting it is cheap, and it outlives the process."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / RUNNING
@@ -205,4 +205,8 @@ def trace(plugin: str, hook: str, arguments: list[str], began: float, outcome: s
     """Print a call, when PATCHBAY_TRACE is set."""
     if os.environ.get("PATCHBAY_TRACE", "") not in ("", "0"):
         took = (time.perf_counter() - began) * 1000
-        print(f"patchbay: {plugin}.{hook}({', '.join(arguments)}) -> {outcome} in {took:.1f} ms", file=sys.stderr, flush=True)
+        print(
+            f"patchbay: {plugin}.{hook}({', '.join(arguments)}) -> {outcome} in {took:.1f} ms",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,7 +1,7 @@
 """Finding plugins without running them, and importing one so that nothing it does can stop the program.
 
-A plugin is a module or package in ``loaders/``, ``extensions/`` or the data folder's ``extensions/``, or an installed package
-with an entry point in the group ``patchbay``. What is known before it is switched on is read from its text.
+A plugin is a module or package in ``loaders/``, ``extensions/`` or the data folder's ``extensions/``, or an installed
+package with an entry point in the group ``patchbay``. What is known before it is switched on is read from its text.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def installed() -> Iterator[Found]:
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
         facts: dict[str, Any] = dict(entry.dist.metadata.json) if entry.dist is not None else {}
         yield Found(
-            entry.name, "extension", f"package {entry.dist.name if entry.dist is not None else entry.module}", entry=entry,
+            entry.name, "extension", f"package {entry.dist.name if entry.dist is not None else entry.module}",
+            entry=entry,
             version=entry.dist.version if entry.dist is not None else "",
             author=str(facts.get("author") or facts.get("author_email") or ""),
             description=str(facts.get("summary") or ""),
@@ -82,15 +83,21 @@ def load(found: Found) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         command = f"{sys.executable} -m pip install {missing}"
-        raise ExtensionFailed(found.name, f"it needs the package {missing}, which is not installed.", f"Try: {command}") from error
+        raise ExtensionFailed(
+            found.name, f"it needs the package {missing}, which is not installed.", f"Try: {command}"
+        ) from error
     except SyntaxError as error:
-        raise ExtensionFailed(found.name, f"{error.msg} in line {error.lineno} of {Path(error.filename or '').name}.") from error
+        raise ExtensionFailed(
+            found.name, f"{error.msg} in line {error.lineno} of {Path(error.filename or '').name}."
+        ) from error
     except BaseException as error:
         raise ExtensionFailed(found.name, f"importing it raised {type(error).__name__}: {error}") from error
     wanted = getattr(module, "API_VERSION", API_VERSION)
     if wanted != API_VERSION:
         raise ExtensionFailed(
-            found.name, f"it was made for version {wanted} of the hooks; this is version {API_VERSION}.", "Update one of them."
+            found.name,
+            f"it was made for version {wanted} of the hooks; this is version {API_VERSION}.",
+            "Update one of them.",
         )
     return module
 
@@ -141,7 +148,7 @@ def _described(name: str, kind: Kind, folder: Path, path: Path, bundled: bool) -
         tree = ast.parse(path.read_bytes())
         description = (ast.get_docstring(tree) or "").strip().split("\n\n")[0].replace("\n", " ")
         facts = dict(_constants(tree.body))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         pass  # importing it says what is wrong
     return Found(
         name, kind, origin, path,

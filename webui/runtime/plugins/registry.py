@@ -1,21 +1,23 @@
 """The one place that knows the plugins: finds them, switches them, calls them, and remembers what went wrong.
 
-Implementations of a hook are called one at a time in a fixed order: loaders, bundled extensions, the data folder's, installed
-packages; within each by name (``tryfirst`` and ``trylast`` move one to an end). Each gets the arguments it names, in a thread
-of its own, for at most the budget; what it raises is caught, told and counted, and the third time switches it off.
+Implementations of a hook are called one at a time in a fixed order: loaders, bundled extensions, the data folder's,
+installed packages; within each by name (``tryfirst`` and ``trylast`` move one to an end). Each gets the arguments it
+names, in a thread of its own, for at most the budget; what it raises is caught, told and counted, and the third time
+switches it off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import inspect
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -30,7 +32,8 @@ from webui.runtime import hooks
 from webui.runtime.plugins import discovery
 from webui.runtime.plugins.answers import check
 from webui.runtime.plugins.calls import Marker, Threads, quieted, trace
-from webui.runtime.plugins.discovery import Found, Kind
+from webui.runtime.plugins.discovery import Kind
+from webui.runtime.plugins.records import Problem, Record
 from webui.runtime.plugins.streams import Stage, Stream
 from webui.runtime.stores import SettingsStore
 
@@ -42,66 +45,6 @@ BUDGET = 5.0  # seconds for one call of a hook
 IMPORTING = 30.0  # seconds for importing a plugin
 SECTION = "extensions"  # of settings.yaml: which are on, and why one is off
 _REMEMBERED = 200
-
-
-@dataclass
-class Record:
-    """A plugin, and how it is doing. ``status`` is on, off, broken (``error`` says why) or left out (of this run)."""
-
-    found: Found
-    enabled: bool = False
-    status: str = "off"
-    error: str = ""
-    hint: str = ""
-    traceback: str = ""
-    strikes: int = 0
-    module: ModuleType | None = None
-    running: Any = None  # its entered lifespan
-
-    @property
-    def name(self) -> str:
-        """The name of the module, file or entry point."""
-        return self.found.name
-
-    @property
-    def kind(self) -> Kind:
-        """loader or extension."""
-        return self.found.kind
-
-    @property
-    def origin(self) -> str:
-        """Where it lies, for a person."""
-        return self.found.origin
-
-    @property
-    def version(self) -> str:
-        """What it says of its version; "" when it says nothing."""
-        return str(getattr(self.module, "__version__", "") or self.found.version)
-
-    @property
-    def author(self) -> str:
-        """What it says of its author."""
-        return self.found.author
-
-    @property
-    def description(self) -> str:
-        """The first paragraph of its docstring, or its package's summary."""
-        return self.found.description
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that went wrong with a plugin."""
-
-    when: float
-    plugin: str
-    hook: str
-    message: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        clock = time.strftime("%H:%M:%S", time.localtime(self.when))
-        return f"{clock} {self.plugin}, {self.hook}: {self.message}\n{self.traceback}".rstrip()
 
 
 class Plugins:
@@ -149,7 +92,10 @@ class Plugins:
             if each.kind != "loader" and self._config.no_extensions:
                 record.status, record.error = "left out", "started without extensions."
             elif each.name in self._config.without:
-                record.status, record.error = "left out", "Patchbay ended while it was running; it is left out this time."
+                record.status, record.error = (
+                    "left out",
+                    "Patchbay ended while it was running; it is left out this time.",
+                )
             elif not wish.get("on", each.on):
                 record.error = str(wish.get("reason", ""))
             else:
@@ -217,7 +163,9 @@ class Plugins:
         except (pluggy.PluginValidationError, ValueError) as error:
             self._unregister(record)
             said = " ".join(str(error).split("\n"))
-            raise ExtensionFailed(name, f"a hook is not as it should be: {said}", "See extensions/README.md.") from error
+            raise ExtensionFailed(
+                name, f"a hook is not as it should be: {said}", "See extensions/README.md."
+            ) from error
 
     def _unregister(self, record: Record) -> None:
         if self._pluggy.has_plugin(record.name):
@@ -254,7 +202,7 @@ class Plugins:
         return None
 
     async def fold(self, hook: str, value: T, *, told: Told | None = None, **arguments: Any) -> T:
-        """``value`` changed by each plugin in turn; it is passed under the name of the hook's own subject (``turn``)."""
+        """``value`` changed by each plugin in turn; it is passed under the hook's own name for it (``turn``)."""
         subject = _SUBJECTS[hook]
         for record, implementation in self._implementations(hook):
             result = await self._acalled(record, implementation, hook, {**arguments, subject: value}, told)
@@ -290,66 +238,51 @@ class Plugins:
         return [name for name in self._specs if getattr(vars(module).get(name), "patchbay_impl", None)]
 
     def _called(self, record: Record, implementation: Any, hook: str, arguments: dict[str, Any]) -> Any:
-        began = time.perf_counter()
-        future = self._submitted(record, implementation, arguments)
-        try:
-            result = self._checked(record, hook, future.result(self.budget))
-        except TimeoutError as error:
-            self._overrun(record, hook, future, error, None)
-        except Exception as error:
-            self._failed(record, hook, error)
-        else:
-            trace(record.name, hook, list(implementation.argnames), began, type(result).__name__)
-            return result
-        trace(record.name, hook, list(implementation.argnames), began, "failed")
-        return _FAILED
+        chosen = [arguments[name] for name in implementation.argnames]
+        return self._run(record, hook, functools.partial(implementation.function, *chosen), implementation.argnames)
 
     async def _acalled(
         self, record: Record, implementation: Any, hook: str, arguments: dict[str, Any], told: Told | None
     ) -> Any:
-        began = time.perf_counter()
-        future = self._submitted(record, implementation, arguments)
-        try:
-            waiting = asyncio.wrap_future(future)
-            done, _ = await asyncio.wait({waiting}, timeout=self.budget)
-            if not done:
-                raise TimeoutError
-            result = self._checked(record, hook, waiting.result())
-        except TimeoutError as error:
-            self._overrun(record, hook, future, error, told)
-        except Exception as error:
-            self._failed(record, hook, error, told)
-        else:
-            trace(record.name, hook, list(implementation.argnames), began, type(result).__name__)
-            return result
-        trace(record.name, hook, list(implementation.argnames), began, "failed")
-        return _FAILED
-
-    def _submitted(self, record: Record, implementation: Any, arguments: dict[str, Any]) -> Any:
         chosen = [arguments[name] for name in implementation.argnames]
+        began = time.perf_counter()
+        future = self._submit(record, functools.partial(implementation.function, *chosen))
+        await asyncio.wait({asyncio.wrap_future(future)}, timeout=self.budget)
+        return self._result(record, hook, future, began, implementation.argnames, told)
 
+    def _run(self, record: Record, hook: str, function: Callable[[], Any], names: Sequence[str] = ()) -> Any:
+        began = time.perf_counter()
+        future = self._submit(record, function)
+        concurrent.futures.wait([future], self.budget)
+        return self._result(record, hook, future, began, names, None)
+
+    def _submit(self, record: Record, function: Callable[[], Any]) -> Future[Any]:
         def run() -> Any:
             with quieted(), self._marker.running(record.name):
-                result = implementation.function(*chosen)
+                result = function()
                 return asyncio.run(_awaited(result)) if inspect.iscoroutine(result) else result
 
         return self._threads.submit(run)
 
-    def _checked(self, record: Record, hook: str, result: Any) -> Any:
-        wrong = check(hook, result)
-        if wrong:
-            raise TypeError(wrong)
-        if hook == "register_settings":
-            self._settings.declare(result, record.name)
+    def _result(
+        self, record: Record, hook: str, future: Future[Any], began: float, names: Sequence[str], told: Told | None
+    ) -> Any:
+        """What a call has returned, or _FAILED when that is told and counted."""
+        result: Any = _FAILED
+        if not future.done():
+            self._failed(record, hook, f"it took more than {self.budget:g} seconds.", told, hung=True)
+        elif (error := future.exception()) is not None:
+            self._failed(record, hook, error, told)
+        elif wrong := check(hook, future.result()):
+            self._failed(record, hook, wrong, told)
+        else:
+            result = future.result()
+            if hook == "register_settings":
+                self._settings.declare(result, record.name)
+        trace(record.name, hook, list(names), began, "failed" if result is _FAILED else type(result).__name__)
         return result
 
     # ---- what goes wrong
-
-    def _overrun(self, record: Record, hook: str, future: Any, error: BaseException, told: Told | None) -> None:
-        if future.done():  # it raised a TimeoutError of its own
-            self._failed(record, hook, error, told)
-        else:
-            self._failed(record, hook, f"it took more than {self.budget:g} seconds.", told, hung=True)
 
     def _failed(
         self, record: Record, hook: str, error: BaseException | str, told: Told | None = None, *, hung: bool = False
@@ -414,29 +347,13 @@ class Plugins:
         if made is None:
             return
         context = contextlib.contextmanager(lambda: made)() if inspect.isgenerator(made) else made
-        if self._step(record, context.__enter__):
+        if self._run(record, "entering lifespan", context.__enter__) is not _FAILED:
             record.running = context
 
     def _leave(self, record: Record) -> None:
         context, record.running = record.running, None
         if context is not None:
-            self._step(record, functools.partial(context.__exit__, None, None, None))
-
-    def _step(self, record: Record, function: Callable[[], Any]) -> bool:
-        def run() -> None:
-            with quieted(), self._marker.running(record.name):
-                function()
-
-        future = self._threads.submit(run)
-        try:
-            future.result(self.budget)
-        except TimeoutError as error:
-            self._overrun(record, "lifespan", future, error, None)
-        except Exception as error:
-            self._failed(record, "lifespan", error)
-        else:
-            return True
-        return False
+            self._run(record, "leaving lifespan", functools.partial(context.__exit__, None, None, None))
 
     @property
     def marker(self) -> Marker:
@@ -479,8 +396,7 @@ async def _awaited(coroutine: Any) -> Any:
 
 
 def _formatted(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
-
-
-def _frames(error: BaseException) -> Iterator[str]:
-    yield from traceback.format_tb(error.__traceback__)
+    try:
+        return "".join(traceback.format_exception(error))
+    except SystemError:  # Python 3.11 parses the source for it, which fails when two threads do so at once
+        return f"{type(error).__name__}: {error}"

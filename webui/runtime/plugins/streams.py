@@ -1,7 +1,7 @@
 """Extensions around the events of a reply: they may change them, and whatever happens to them, no event is lost.
 
-All wrappers of one reply run in one thread with an event loop of its own, so that a wrapper that blocks holds up nothing but
-this reply, and that only for the budget: then it is left out, and what it was given passes untouched.
+All wrappers of one reply run in one thread with an event loop of its own, so that a wrapper that blocks holds up
+nothing but this reply, and that only for the budget: then it is left out, and what it was given passes untouched.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Watch(Protocol):
 
 @dataclass
 class Stage:
-    """One wrapper: how to begin it, what it has taken since it last gave something, and since when it has been running."""
+    """One wrapper: how to begin it, what it has taken since it last gave something, and since when it runs."""
 
     plugin: str
     begin: Callable[[Any], Any]  # given the events, returns the wrapped ones or None

@@ -1,4 +1,4 @@
-"""Copies of the chat file: ten of the latest states, one for each of the last days, and one before each change of format."""
+"""Copies of the chat file: ten of the latest, one for each of the last days, and one before each change of format."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from webui.core.errors import StoreError
 from webui.runtime.stores import files
@@ -38,8 +40,29 @@ class Backups:
         """The newest copy that passes the check."""
         return next((path for path in self.all() if sound(path)), None)
 
+    def save_changed(self, path: Path, seconds: float | None = None) -> Path | None:
+        """Copy the file if something changed since the last copy, within the given seconds; None when nothing did."""
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, check_same_thread=False
+        )
+        with contextlib.closing(connection):
+            try:
+                latest = self.all()
+                if latest and _state(connection) == _state_of(latest[0]):
+                    return None
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+            timer = threading.Timer(seconds or 0, connection.interrupt)
+            timer.daemon = True
+            if seconds is not None:
+                timer.start()
+            try:
+                return self.save(connection)
+            finally:
+                timer.cancel()
+
     def save(self, connection: sqlite3.Connection, label: str = "") -> Path:
-        """Copy the whole state behind ``connection`` into a new file; nothing half-written ever gets the name of a copy.
+        """Copy the state behind ``connection`` into a new file; nothing half-written ever gets the name of a copy.
 
         Raises StoreError or DiskFull.
         """
@@ -57,12 +80,15 @@ class Backups:
                 os.replace(temporary, target)
                 files.sync_folder(self.folder)
             except sqlite3.Error as error:
-                raise StoreError(f"No backup could be made in {self.folder}: {error}.", "The chats are not affected.") from error
+                raise self._failed(error) from error
             finally:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
         self._prune()
         return target
+
+    def _failed(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(f"No backup could be made in {self.folder}: {error}.", "The chats are not affected.")
 
     def _prune(self) -> None:
         plain = [p for p in self.all() if re.fullmatch(rf"{self.name}-\d{{8}}-\d{{6}}\.sqlite3", p.name)]
@@ -83,3 +109,19 @@ def described(path: Path) -> str:
     """When a copy was made, for a sentence: 2026-11-23 14:50."""
     day, clock = _STAMP.findall(path.name)[-1]
     return f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
+
+
+def _state(connection: sqlite3.Connection) -> tuple[Any, ...]:
+    """What tells two states of the file apart: the number of the last change, and how much there is."""
+    row: tuple[Any, ...] = connection.execute(
+        "SELECT coalesce(max(position), 0), count(*), (SELECT coalesce(max(number), 0) FROM messages) FROM chats"
+    ).fetchone()
+    return row
+
+
+def _state_of(path: Path) -> tuple[Any, ...]:
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return _state(connection)
+    except sqlite3.Error:
+        return ()

@@ -1,6 +1,6 @@
-"""Chats on the disk. Each call is one transaction: when it returns, what it saved is safe; when it raises, nothing changed.
+"""Chats on the disk. Each call is one transaction: when it returns, it is saved; when it raises, nothing has changed.
 
-All calls block for at most some milliseconds (five seconds when another program holds the file) and may come from any thread.
+All calls block for some milliseconds (five seconds when another program holds the file) and may come from any thread.
 Chats that are in use stay in memory, so that saving a growing reply writes one row and reads none.
 """
 
@@ -27,7 +27,6 @@ CACHED = 16  # chats kept in memory
 KEPT_DAYS = 30  # that deleted chats and messages can be brought back
 _CLOSING = 3.0  # seconds that the backup at the end may take
 _DAY = 86400.0
-_NEXT = "(SELECT coalesce(max(position), 0) + 1 FROM chats)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,9 @@ class ChatStore:
         now = time.time()
         values = {"id": new_id(), "created": now, "updated": now, **rows.checked_fields({**fields, "leaf": ""})}
         with self._lock, self._database.transaction() as connection:
-            connection.execute(
-                f"INSERT INTO chats({', '.join(values)}, position) VALUES ({', '.join('?' * len(values))}, {_NEXT})",  # noqa: S608  # names from CHANGEABLE
-                tuple(values.values()),
-            )
+            values["position"] = _next(connection)
+            sql = f"INSERT INTO chats({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608  # CHANGEABLE
+            connection.execute(sql, tuple(values.values()))
         return self.open(values["id"])
 
     def open(self, chat_id: str) -> Chat:
@@ -114,11 +112,15 @@ class ChatStore:
         with self._lock:
             chat = self.open(chat_id)
             if version is not None and version != chat.version:
-                raise Conflict("This chat was changed in another tab.", "It shows the newer state now; make your change again.")
+                raise Conflict(
+                    "This chat was changed in another tab.", "It shows the newer state now; make your change again."
+                )
             if values.get("leaf"):
                 _ = chat[values["leaf"]]
             if values.get("title") == "":
-                values["title"] = next((rows.first_words(m.text) for m in chat.messages.values() if m.role == "user"), "")
+                values["title"] = next(
+                    (rows.first_words(m.text) for m in chat.messages.values() if m.role == "user"), ""
+                )
             changed = {**{name: values[name] for name in values if name != "settings"}}
             if "settings" in values:
                 changed["settings"] = rows.loaded(values["settings"])
@@ -145,7 +147,9 @@ class ChatStore:
             for message in path:
                 ids[message.id] = new_id()
                 status = "interrupted" if message.status == "streaming" else message.status
-                copies.append(replace(message, id=ids[message.id], parent=ids[message.parent], status=status, deleted=False))
+                copies.append(
+                    replace(message, id=ids[message.id], parent=ids[message.parent], status=status, deleted=False)
+                )
             try:
                 return self._add(new, copies)
             except PatchbayError:
@@ -160,12 +164,14 @@ class ChatStore:
         with self._lock:
             chat = self.open(chat_id)
             if message.parent and message.parent not in chat.messages:
-                raise Conflict("The message that this one answers is not in the chat.", "Reload the page and send it again.")
+                raise Conflict(
+                    "The message that this one answers is not in the chat.", "Reload the page and send it again."
+                )
             self._backup_daily()
             return self._add(chat, [message])
 
     def write(self, chat_id: str, message: Message) -> Chat:
-        """Save a message anew: the progress or the end of a reply. The chat's version stays; a reply that grows is no edit."""
+        """Save a message anew: the progress or the end of a reply. The version stays: a reply that grows is no edit."""
         row = rows.message_row(message, chat_id)
         final = message.status != "streaming"
         now = time.time()
@@ -179,7 +185,8 @@ class ChatStore:
                 if connection.execute(rows.WRITE_MESSAGE, row).rowcount != 1:
                     raise NotFound("This message is not in the chat.", "Reload the page.")
                 if final:
-                    connection.execute(f"UPDATE chats SET updated = ?, position = {_NEXT} WHERE id = ?", (now, chat_id))  # noqa: S608  # a constant
+                    moved = (now, _next(connection), chat_id)
+                    connection.execute("UPDATE chats SET updated = ?, position = ? WHERE id = ?", moved)
 
             self._transact(save, progress=not final)
             kept = replace(message, parent=old.parent, deleted=old.deleted, created=row["created"])
@@ -187,7 +194,7 @@ class ChatStore:
             return self._remember(replace(chat, updated=now) if final else chat)
 
     def hide(self, chat_id: str, message_id: str, hidden: bool) -> Chat:
-        """Delete a message with what follows, or bring it back. A chat that showed it shows what was before it, or it again."""
+        """Delete a message with what follows, or bring it back; the chat shows what was before it, or it again."""
         with self._lock:
             chat = self.open(chat_id)
             message = replace(chat[message_id], deleted=hidden)
@@ -199,7 +206,9 @@ class ChatStore:
                 leaf = chat.newest_leaf(message_id)
 
             def also(connection: sqlite3.Connection) -> None:
-                connection.execute("UPDATE messages SET deleted = ? WHERE id = ?", (time.time() if hidden else None, message_id))
+                connection.execute(
+                    "UPDATE messages SET deleted = ? WHERE id = ?", (time.time() if hidden else None, message_id)
+                )
 
             return self._save(replace(chat, leaf=leaf), {"leaf": leaf}, also)
 
@@ -209,7 +218,9 @@ class ChatStore:
         with self._database.transaction() as connection:
             if not connection.execute("SELECT 1 FROM messages WHERE id = ?", (message_id,)).fetchone():
                 raise NotFound("This message is not stored.", "Its chat may have been deleted.")
-            connection.execute("INSERT OR REPLACE INTO prompts VALUES (?, ?, ?)", (message_id, data, rows.dumped(details)))
+            connection.execute(
+                "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?)", (message_id, data, rows.dumped(details))
+            )
 
     def prompt(self, message_id: str) -> str:
         """The exact prompt of a reply. Raises NotFound when none was kept."""
@@ -220,7 +231,9 @@ class ChatStore:
         with self._database.reading() as connection:
             row = connection.execute("SELECT text, details FROM prompts WHERE message = ?", (message_id,)).fetchone()
         if row is None:
-            raise NotFound("The prompt of this message was not kept.", "Prompts are kept for replies that were started here.")
+            raise NotFound(
+                "The prompt of this message was not kept.", "Prompts are kept for replies that were started here."
+            )
         return zlib.decompress(row[0]).decode("utf-8", "surrogatepass"), rows.loaded(row[1])
 
     def chat_of(self, message_id: str) -> str:
@@ -238,7 +251,9 @@ class ChatStore:
         with self._lock:
             self._cache.clear()
             with self._database.transaction() as connection:
-                return connection.execute("UPDATE messages SET status = 'interrupted' WHERE status = 'streaming'").rowcount
+                return connection.execute(
+                    "UPDATE messages SET status = 'interrupted' WHERE status = 'streaming'"
+                ).rowcount
 
     # ---- backups and the end
 
@@ -246,22 +261,7 @@ class ChatStore:
         """Copy everything to ``backups/`` if something changed since the last copy; returns the new file."""
         if self.readonly:
             return None
-        connection = sqlite3.connect(
-            self._database.path.absolute().as_uri() + "?mode=ro", uri=True, timeout=5, check_same_thread=False
-        )
-        with contextlib.closing(connection), self._database.explained():
-            latest = self._database.copies.all()
-            if latest and _state(connection) == _state_of(latest[0]):
-                return None
-            timer = threading.Timer(_CLOSING, connection.interrupt) if self._closed else None
-            if timer:
-                timer.daemon = True
-                timer.start()
-            try:
-                return self._database.copies.save(connection)
-            finally:
-                if timer:
-                    timer.cancel()
+        return self._database.copies.save_changed(self._database.path, _CLOSING if self._closed else None)
 
     def close(self) -> None:
         """Save a copy if something changed, and let the file go. Calling it twice does no harm."""
@@ -300,11 +300,10 @@ class ChatStore:
             self._cache.move_to_end(chat_id)
             return chat
         with self._database.reading() as connection:
-            gone = "" if deleted else " AND deleted IS NULL"
-            row = rows.rows_of(connection, f"SELECT {rows.CHAT} FROM chats WHERE id = ?{gone}", chat_id)  # noqa: S608  # constants
-            if not row:
+            row = rows.rows_of(connection, rows.SELECT_CHAT, chat_id)
+            if not row or (row[0][-1] is not None and not deleted):
                 raise NotFound("There is no such chat.", "It may have been deleted.")
-            found = rows.rows_of(connection, f"SELECT {rows.MESSAGE} FROM messages WHERE chat = ? ORDER BY number", chat_id)  # noqa: S608  # constants
+            found = rows.rows_of(connection, rows.SELECT_MESSAGES, chat_id)
         chat = rows.chat(row[0], {message[0]: rows.message(message) for message in found})
         return chat if deleted else self._remember(chat)
 
@@ -351,15 +350,13 @@ class ChatStore:
     def _save(self, chat: Chat, values: dict[str, Any], also: Any = None) -> Chat:
         """Save changed columns, and what ``also`` does, as the next version of the chat."""
         chat = replace(chat, version=chat.version + 1, updated=time.time())
-        columns = {**values, "version": chat.version, "updated": chat.updated}
 
         def save(connection: sqlite3.Connection) -> None:
             if also is not None:
                 also(connection)
-            connection.execute(
-                f"UPDATE chats SET {', '.join(f'{name} = :{name}' for name in columns)}, position = {_NEXT} WHERE id = :id",  # noqa: S608  # names from CHANGEABLE
-                {**columns, "id": chat.id},
-            )
+            columns = {**values, "version": chat.version, "updated": chat.updated, "position": _next(connection)}
+            sql = f"UPDATE chats SET {', '.join(f'{name} = :{name}' for name in columns)} WHERE id = :id"  # noqa: S608  # CHANGEABLE
+            connection.execute(sql, {**columns, "id": chat.id})
 
         self._transact(save)
         return self._remember(chat)
@@ -380,8 +377,8 @@ class ChatStore:
         with self._lock:
             with self._database.transaction() as connection:
                 found = connection.execute(
-                    f"UPDATE chats SET deleted = ?, position = {_NEXT}, version = version + 1 WHERE id = ?",  # noqa: S608  # a constant
-                    (deleted, chat_id),
+                    "UPDATE chats SET deleted = ?, position = ?, version = version + 1 WHERE id = ?",
+                    (deleted, _next(connection), chat_id),
                 ).rowcount
             if not found:
                 raise NotFound("There is no such chat.", "It may have been deleted for good.")
@@ -394,29 +391,18 @@ class ChatStore:
             connection.execute("DELETE FROM chats WHERE deleted < ?", (now - KEPT_DAYS * _DAY,))
             connection.execute("DELETE FROM messages WHERE deleted < ?", (now - KEPT_DAYS * _DAY,))
             connection.execute(
-                "DELETE FROM chats WHERE updated < ? AND title || system || prefix || character = '' AND settings = '{}' "
-                "AND NOT EXISTS (SELECT 1 FROM messages WHERE chat = chats.id)",
+                "DELETE FROM chats WHERE updated < ? AND title || system || prefix || character = '' "
+                "AND settings = '{}' AND NOT EXISTS (SELECT 1 FROM messages WHERE chat = chats.id)",
                 (now - _DAY,),
             )
+
+
+def _next(connection: sqlite3.Connection) -> int:
+    """The place of the chat that changes now: before all others in the list."""
+    return int(connection.execute("SELECT coalesce(max(position), 0) + 1 FROM chats").fetchone()[0])
 
 
 def _damaged(error: StoreError) -> bool:
     """Whether a search index may be what failed."""
     code = getattr(error.__cause__, "sqlite_errorcode", 0) or 0
     return code & 0xFF == sqlite3.SQLITE_CORRUPT or code == sqlite3.SQLITE_CONSTRAINT
-
-
-def _state(connection: sqlite3.Connection) -> tuple[Any, ...]:
-    """What tells two states of the file apart: the number of the last change, and how much there is."""
-    row: tuple[Any, ...] = connection.execute(
-        "SELECT coalesce(max(position), 0), count(*), (SELECT coalesce(max(number), 0) FROM messages) FROM chats"
-    ).fetchone()
-    return row
-
-
-def _state_of(path: Path) -> tuple[Any, ...]:
-    try:
-        with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as connection:
-            return _state(connection)
-    except sqlite3.Error:
-        return ()

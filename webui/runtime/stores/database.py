@@ -1,9 +1,9 @@
 """The file behind the chat store: opened only when it is sound, mended from a backup when it is not, never overwritten.
 
 A commit is acknowledged when it is on the disk (``synchronous=FULL``), so that neither ``kill -9`` nor a power cut
-takes back what a person was told is saved. The progress of a reply does not wait for the disk (``NORMAL``): it is in the
-journal, which belongs to the system and not to the process, so ``kill -9`` loses nothing of it either. One connection
-writes; another reads, so that a long search does not hold up a reply.
+takes back what a person was told is saved. The progress of a reply does not wait for the disk (``NORMAL``): it is in
+the journal, which belongs to the system and not to the process, so ``kill -9`` loses nothing of it either. One
+connection writes; another reads, so that a long search does not hold up a reply.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAIT = 5.0  # seconds to wait for another process that holds the file
 
 
 class Database:
-    """An SQLite file in a folder. ``notices`` are sentences for the person; ``readonly`` says why nothing can be saved, or is ""."""
+    """An SQLite file in a folder. ``notices`` are for the person; ``readonly`` says why nothing is saved, or is ""."""
 
     def __init__(
         self, folder: Path, name: str = "chats", migrations: Sequence[str] = MIGRATIONS, wait: float = WAIT
@@ -49,7 +49,7 @@ class Database:
     def transaction(self, *, progress: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction that is on the disk when the block ends, or has changed nothing. Raises StoreError or DiskFull.
 
-        ``progress`` does not wait for the disk: safe from ``kill -9``, while a power cut may take back the last seconds.
+        ``progress`` does not wait for the disk: safe from ``kill -9``; a power cut may take back the last seconds.
         """
         with self._writing, self.explained():
             if self.readonly:
@@ -111,7 +111,9 @@ class Database:
         if code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
             return StoreError(f"{self.folder} cannot be written.", "Check who owns the folder and who may write to it.")
         if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StoreError(f"{self.path} is damaged.", "Restart: it is then kept aside and the latest backup comes back.")
+            return StoreError(
+                f"{self.path} is damaged.", "Restart: it is then kept aside and the latest backup comes back."
+            )
         return StoreError(f"{self.path} failed: {error}.", "Try again; if it stays so, restart.")
 
     # ---- opening
@@ -131,8 +133,8 @@ class Database:
         found = _format(self.path)
         if found > len(self._migrations):
             return self._open_readonly(
-                f"The chats in {self.folder} were written by a newer version of Patchbay: they can be read, not changed. "
-                "Update Patchbay to go on with them."
+                f"The chats in {self.folder} were written by a newer version of Patchbay: "
+                "they can be read, not changed. Update Patchbay to go on with them."
             )
         writer = self._connect(str(self.path))
         try:
@@ -194,7 +196,9 @@ class Database:
             os.replace(temporary, self.path)
             files.sync_folder(self.folder)
         when = backups.described(saved)
-        self.notices.append(f"{self.path} {what}; the backup of {when} was restored. The old file is kept as {kept.name}.")
+        self.notices.append(
+            f"{self.path} {what}; the backup of {when} was restored. The old file is kept as {kept.name}."
+        )
 
     def _drop(self, ending: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -207,7 +211,8 @@ class Database:
             try:
                 self._run(
                     connection,
-                    f"{self._migrations[number]}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {number + 1};",
+                    f"{self._migrations[number]}; PRAGMA application_id = {APPLICATION}; "
+                    f"PRAGMA user_version = {number + 1};",
                 )
             except sqlite3.Error as error:
                 raise StoreError(

@@ -125,7 +125,9 @@ def explained(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise disk_full(folder) from error
         reason = error.strerror or str(error)
-        raise StoreError(f"{folder} cannot be written: {reason}.", "Check who owns the folder and who may write to it.") from error
+        raise StoreError(
+            f"{folder} cannot be written: {reason}.", "Check who owns the folder and who may write to it."
+        ) from error
 
 
 def disk_full(folder: Path) -> DiskFull:

@@ -1,7 +1,7 @@
 """Presets on the disk: the shipped ones, which are never written, and a person's own, one YAML file each.
 
-A file of a person's own goes before a shipped one of the same name. Files may be edited by hand: they are read anew when
-they have changed, and one that cannot be read is listed with what is wrong with it.
+A file of a person's own goes before a shipped one of the same name. Files may be edited by hand: they are read anew
+when they have changed, and one that cannot be read is listed with what is wrong with it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class PresetStore:
     def _preset(self, name: str) -> Preset:
         found = self.get(name)
         if found.error:
-            raise PresetError(f"The preset {found.name} is damaged: {found.error}", "Mend its file or choose another one.")
+            raise PresetError(
+                f"The preset {found.name} is damaged: {found.error}", "Mend its file or choose another one."
+            )
         return Preset(found.name, found.description, found.author, found.source, found.extends, found.values)
 
     def _all(self) -> dict[str, StoredPreset]:

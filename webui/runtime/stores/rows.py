@@ -17,21 +17,26 @@ from webui.core.fields import did_you_mean, plain
 #: What ``ChatStore.update`` may change.
 CHANGEABLE: Final = ("title", "leaf", "model", "loader", "preset", "system", "prefix", "character", "settings")
 
-CHAT: Final = "id, title, created, updated, version, leaf, model, loader, preset, system, prefix, character, settings"
-MESSAGE: Final = (
-    "id, coalesce(parent, ''), role, text, thought, status, created, model, loader, preset, error, details, "
-    "deleted IS NOT NULL"
+SELECT_CHAT: Final = (
+    "SELECT id, title, created, updated, version, leaf, model, loader, preset, system, prefix, character, settings, "
+    "deleted FROM chats WHERE id = ?"
 )
-_CHAT_FIELDS: Final = tuple(CHAT.split(", "))
-_MESSAGE_FIELDS: Final = tuple(f.name for f in dataclasses.fields(Message))  # the order of MESSAGE
+SELECT_MESSAGES: Final = (
+    "SELECT id, coalesce(parent, ''), role, text, thought, status, created, model, loader, preset, error, details, "
+    "deleted IS NOT NULL FROM messages WHERE chat = ? ORDER BY number"
+)
+_CHAT_FIELDS: Final = tuple(f.name for f in dataclasses.fields(Chat))[:13]  # the order of SELECT_CHAT
+_MESSAGE_FIELDS: Final = tuple(f.name for f in dataclasses.fields(Message))  # the order of SELECT_MESSAGES
 INSERT_MESSAGE: Final = (
-    "INSERT INTO messages(id, chat, parent, role, text, thought, status, created, model, loader, preset, error, details, deleted)"
-    " VALUES (:id, :chat, :parent, :role, :text, :thought, :status, :created, :model, :loader, :preset, :error, :details, :deleted)"
+    "INSERT INTO messages(id, chat, parent, role, text, thought, status, created, model, loader, preset, error, "
+    "details, deleted) VALUES (:id, :chat, :parent, :role, :text, :thought, :status, :created, :model, :loader, "
+    ":preset, :error, :details, :deleted)"
 )
 # ``deleted`` stays: who hides a message while it is being written finds it hidden when it is finished.
 WRITE_MESSAGE: Final = (
-    "UPDATE messages SET role = :role, text = :text, thought = :thought, status = :status, created = :created, model = :model,"
-    " loader = :loader, preset = :preset, error = :error, details = :details WHERE id = :id AND chat = :chat"
+    "UPDATE messages SET role = :role, text = :text, thought = :thought, status = :status, created = :created, "
+    "model = :model, loader = :loader, preset = :preset, error = :error, details = :details "
+    "WHERE id = :id AND chat = :chat"
 )
 
 
@@ -58,14 +63,14 @@ def message_row(message: Message, chat_id: str) -> dict[str, Any]:
 
 
 def message(row: tuple[Any, ...]) -> Message:
-    """The message in a row selected as MESSAGE."""
+    """The message in a row of SELECT_MESSAGES."""
     named: dict[str, Any] = dict(zip(_MESSAGE_FIELDS, row, strict=True))
     return Message(**{**named, "details": loaded(row[11]), "deleted": bool(row[12])})
 
 
 def chat(row: tuple[Any, ...], messages: Mapping[str, Message]) -> Chat:
-    """The chat in a row selected as CHAT, with its messages."""
-    named: dict[str, Any] = dict(zip(_CHAT_FIELDS, row, strict=True))
+    """The chat in a row of SELECT_CHAT, with its messages."""
+    named: dict[str, Any] = dict(zip(_CHAT_FIELDS, row[:13], strict=True))
     if named["leaf"] and named["leaf"] not in messages:
         named["leaf"] = list(messages)[-1] if messages else ""
     return Chat(**{**named, "settings": loaded(named["settings"]), "messages": messages})
@@ -95,7 +100,9 @@ def check_text(row: Mapping[str, Any]) -> None:
             try:
                 value.encode("utf-8")
             except UnicodeEncodeError:
-                raise SettingError(name, f"{name} holds half of a surrogate pair.", "Send valid Unicode text.") from None
+                raise SettingError(
+                    name, f"{name} holds half of a surrogate pair.", "Send valid Unicode text."
+                ) from None
 
 
 def dumped(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Search across all chats: words by their stems, the last one also by its beginning, phrases in quotes.
 
-Scripts written without spaces are found by any three characters in a row through a second index, and by fewer through a scan.
+Scripts written without spaces are found by three characters in a row through a second index, by fewer through a scan.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ OPEN: Final = "\x02"
 CLOSE: Final = "\x03"
 
 LONGEST = 500  # characters of a query that are looked at
-_SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_SPACELESS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
 _TERM = re.compile(r'"([^"]*)"|(\S+)')
 _HIT = (
     "SELECT messages.number, chats.id, chats.title, messages.id, {snippet}, chats.updated FROM {source} "
-    "JOIN chats ON chats.id = messages.chat WHERE {condition} AND chats.deleted IS NULL AND messages.status <> 'streaming' "
-    "ORDER BY {order} LIMIT {limit}"
+    "JOIN chats ON chats.id = messages.chat "
+    "WHERE {condition} AND chats.deleted IS NULL AND messages.status <> 'streaming' ORDER BY {order} LIMIT {limit}"
 )
 
 

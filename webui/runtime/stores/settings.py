@@ -191,10 +191,11 @@ class _Plain(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it open
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases are not used here", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="aliases are not used here", problem_mark=mark)
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
-            raise yaml.MarkedYAMLError(problem="anchors and tags are not used here", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="anchors and tags are not used here", problem_mark=mark)
         return super().compose_node(parent, index)
 
 
