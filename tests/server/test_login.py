@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.conftest import find_chromium
 from tests.server.conftest import KEY
 from webui.login import FORM_TRIES, KEY_TRIES, Login, Tries
 from webui.refusal import Refusal
@@ -302,7 +303,7 @@ def test_without_listen_only_this_machine_is_served(site):
 @pytest.mark.browser
 def test_a_person_signs_in_with_the_keyboard_and_reaches_the_page(fresh):
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM)
         page = browser.new_page()
         page.goto(f"http://{fresh.host}/")
         page.keyboard.type(KEY)

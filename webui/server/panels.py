@@ -166,7 +166,7 @@ def _kept(send: Send, path: str) -> Send:
 
 
 def shipped(app: App) -> tuple[gradio.Blocks, dict[str, Any]]:
-    """The panels that come with Patchbay, and their theme."""
+    """The panels that come with Patchbay, with their theme and CSS."""
     from webui.ui import panels
 
-    return panels.build(app), {"theme": panels.THEME}
+    return panels.build(app), {"theme": panels.THEME, "css": panels.CSS}
