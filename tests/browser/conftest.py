@@ -52,8 +52,8 @@ class Program:
     def start(self) -> None:
         words = [sys.executable, "-m", "webui", "serve", "--port", str(self.port), "--no-browser", "--model", "echo"]
         words += ["--data-dir", str(self.data), "--models-dir", str(self.models)]
-        log = (self.data.parent / "program.log").open("ab")
-        self.process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, env=clean_environment())
+        with (self.data.parent / "program.log").open("ab") as log:
+            self.process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, env=clean_environment())
         end = time.monotonic() + 40
         while time.monotonic() < end:
             if self.process.poll() is not None:

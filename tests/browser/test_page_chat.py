@@ -39,11 +39,11 @@ def test_code_tables_and_formulas_are_drawn(chat):
 def test_what_was_streamed_is_what_a_reload_shows(chat):
     chat.ask("/speed 0 /tokens 500")
     draw = "[...document.querySelectorAll('.message.last .body .block')].map(b => b.textContent.replace(/\\s+/g, ' ').trim())"
-    expect(chat.last.locator(".math:not([data-source])")).to_have_count(0)
+    expect(chat.last.locator(".math:not([data-drawn])")).to_have_count(0)
     streamed = chat.page.evaluate(draw)
     chat.page.reload()
-    expect(chat.last.locator(".math[data-source]").first).to_be_visible()
-    expect(chat.last.locator(".math:not([data-source])")).to_have_count(0)
+    expect(chat.last.locator(".math[data-drawn]").first).to_be_visible()
+    expect(chat.last.locator(".math:not([data-drawn])")).to_have_count(0)
     assert chat.page.evaluate(draw) == streamed
     assert "499" in streamed[-1]
 
@@ -52,7 +52,7 @@ def test_an_edited_message_gets_a_reply_of_its_own_and_arrows_lead_back(chat):
     chat.ask("/speed 0 first")
     user = chat.page.locator("article.user")
     chat.act("Edit", user)
-    box = user.get_by_label("Your message")
+    box = user.get_by_label("Your message", exact=True)
     expect(box).to_have_value("/speed 0 first")
     box.fill("/speed 0 second")
     user.get_by_role("button", name="Save & answer").click()
@@ -69,7 +69,7 @@ def test_an_edited_message_gets_a_reply_of_its_own_and_arrows_lead_back(chat):
 def test_a_reply_can_be_edited_where_it_stands(chat):
     chat.ask("/speed 0 teh answer")
     chat.act("Edit")
-    chat.last.get_by_label("The reply").fill("the answer")
+    chat.last.get_by_label("The reply", exact=True).fill("the answer")
     chat.last.get_by_role("button", name="Save", exact=True).click()
     expect(chat.last.locator(".body")).to_have_text("the answer")
     expect(chat.last.locator(".version")).to_have_text("2/2")
@@ -91,7 +91,7 @@ def test_arrows_work_on_an_old_message_too(chat):
     chat.ask("/speed 0 one")
     chat.ask("/speed 0 two")
     chat.act("Edit", chat.page.locator("article.user").first)
-    chat.page.get_by_label("Your message").fill("/speed 0 other")
+    chat.page.get_by_label("Your message", exact=True).fill("/speed 0 other")
     chat.page.get_by_role("button", name="Save & answer").click()
     expect(chat.page.locator("article.message")).to_have_count(2)
     chat.wait()
@@ -145,7 +145,7 @@ def test_a_chat_is_renamed_in_the_list(chat):
 
 def test_search_finds_a_word_in_another_chat_and_goes_there(chat):
     chat.ask("/speed 0 the quick marmalade fox")
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     chat.page.keyboard.press("Control+k")
     chat.page.get_by_role("combobox", name="Search all chats").fill("marmalade")
     expect(chat.page.locator("#hits mark").first).to_have_text("marmalade")
@@ -158,7 +158,7 @@ def test_system_prompt_and_start_of_reply_stay_with_their_chat(chat):
     chat.page.get_by_role("button", name="Chat settings").click()
     chat.page.get_by_label("System prompt").fill("Be brief.")
     chat.page.get_by_label("Start reply with").fill("Sure:")
-    chat.page.get_by_label("temperature").fill("0.5")
+    chat.page.get_by_label("temperature", exact=True).fill("0.5")
     chat.page.keyboard.press("Tab")
     expect(chat.page.locator("#chips li")).to_have_text("temperature 0.5")
     chat.page.keyboard.press("Escape")
@@ -169,7 +169,7 @@ def test_system_prompt_and_start_of_reply_stay_with_their_chat(chat):
     expect(chat.page.get_by_label("System prompt")).to_have_value("Be brief.")
     chat.page.get_by_role("button", name="Take back temperature").click()
     expect(chat.page.locator("#chips li")).to_have_count(0)
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     expect(chat.page.get_by_label("System prompt")).to_have_value("")
 
 
@@ -199,7 +199,7 @@ def test_a_preset_is_chosen_for_this_chat(chat):
 def test_drafts_are_kept_for_each_chat(chat):
     chat.ask("/speed 0 hello")
     chat.box.fill("half a thought")
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     expect(chat.box).to_have_value("")
     chat.page.locator("#chats a").first.click()
     expect(chat.box).to_have_value("half a thought")

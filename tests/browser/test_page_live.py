@@ -18,8 +18,9 @@ def test_stop_keeps_what_was_said_and_is_quick(chat):
     said = chat.texts[-1]
     assert "word5" in said and "word399" not in said
     expect(chat.page.locator("#announcer")).to_have_text("Reply stopped")
+    last = int(re.findall(r"word(\d+)", said)[-1])
     chat.act("Continue")
-    expect(chat.last.locator(".body")).to_contain_text(f"word{int(re.findall(r'word(\d+)', said)[-1]) + 3}")
+    expect(chat.last.locator(".body")).to_contain_text(f"word{last + 3}")
     chat.page.keyboard.press("Escape")
     chat.wait("stopped")
 
@@ -62,7 +63,7 @@ def test_two_chats_stream_at_once_and_a_dot_shows_the_other(chat):
     chat.say(SLOW)
     expect(chat.last.locator(".body")).to_contain_text("word2")
     first = chat.page.url
-    chat.page.get_by_role("button", name="New chat").click()
+    chat.page.get_by_role("button", name="New chat", exact=True).click()
     chat.say(SLOW.replace("word", "other"))
     expect(chat.last.locator(".body")).to_contain_text("other3")
     expect(chat.page.locator("#chats .dot")).to_have_count(2)

@@ -122,7 +122,7 @@ function setUpDrawer(view, openTab) {
     drawQuick(view);
   };
   for (const what of ['open', 'chat']) view.addEventListener(what, draw);
-  onChange('models', () => { if (!byId('quick').childElementCount) drawQuick(view); });
+  onChange('models', () => drawQuick(view));
 }
 
 /** @param {HTMLTextAreaElement} box */
@@ -134,17 +134,20 @@ function fit(box) {
 /** A few settings as numbers to type; the server says which. @param {ChatView} view */
 function drawQuick(view) {
   const place = byId('quick');
-  if (place.contains(document.activeElement)) return;
-  place.replaceChildren(...state.quick.map((setting) => {
-    const input = el('input', { type: 'number', step: setting.step ?? 'any', min: setting.min, max: setting.max, placeholder: 'from preset' });
-    const value = view.chat.settings?.[setting.name];
-    input.value = value === undefined ? '' : String(value);
-    input.addEventListener('change', () => {
-      const rest = Object.fromEntries(Object.entries(view.chat.settings ?? {}).filter(([name]) => name !== setting.name));
-      view.change({ settings: input.value === '' || !input.checkValidity() ? rest : { ...rest, [setting.name]: Number(input.value) } });
-    });
-    return el('label', { title: setting.help }, el('span', { text: setting.name }), input);
-  }));
+  if (place.childElementCount !== state.quick.length) {
+    place.replaceChildren(...state.quick.map((setting) => {
+      const { name, help, step, min, max } = setting;
+      const input = el('input', { type: 'number', name, step: step ?? 'any', min, max, placeholder: 'from preset' });
+      input.addEventListener('change', () => {
+        const { [name]: _, ...rest } = view.chat.settings ?? {};
+        view.change({ settings: input.value === '' || !input.checkValidity() ? rest : { ...rest, [name]: Number(input.value) } });
+      });
+      return el('label', { title: help }, el('span', { text: name }), input);
+    }));
+  }
+  for (const input of place.querySelectorAll('input')) {
+    if (input !== document.activeElement) input.value = String(view.chat.settings?.[input.name] ?? '');
+  }
 }
 
 /** The banner line for sentences from the start. */

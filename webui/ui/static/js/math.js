@@ -22,13 +22,13 @@ function katex() {
 /** @param {any} engine @param {HTMLElement} span */
 function draw(engine, span) {
   const source = span.textContent ?? '';
-  span.dataset.source = source;
+  span.dataset.drawn = '1';
   engine.render(source, span, { displayMode: span.dataset.display === '1', throwOnError: false, trust: false, strict: 'ignore', maxSize: 20, maxExpand: 500 });
 }
 
 /** Draws the formulas below an element that are not drawn yet. @param {HTMLElement} root */
 export function typeset(root) {
-  const spans = [...root.querySelectorAll('.math:not([data-source])')];
+  const spans = [...root.querySelectorAll('.math:not([data-drawn])')];
   if (!spans.length) return;
   const engine = /** @type {any} */ (window).katex;
   if (engine) for (const span of spans) draw(engine, /** @type {HTMLElement} */ (span));
