@@ -214,6 +214,21 @@ def name_map() -> gguf.TensorNameMap:
     return gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 64)
 
 
+def make_huge_gguf(path: Path, size: int) -> Path:
+    """A file whose header is right and whose one tensor is a hole of so many bytes."""
+    w = gguf.GGUFWriter(path, "llama")
+    for add in (w.add_context_length, w.add_embedding_length, w.add_block_count, w.add_head_count):
+        add(64)
+    w.add_tensor_info("token_embd.weight", [size // 256, 64], np.dtype(np.float32), size)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_ti_data_to_file()
+    w.close()
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 32 * 32 + 32 + size)
+    return path
+
+
 def gguf_name(name: str) -> str:
     """A tensor's name in GGUF."""
     found = name_map().get_name(name, try_suffixes=(".weight",))

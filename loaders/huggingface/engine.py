@@ -49,14 +49,7 @@ def open_engine(folder: ModelFolder, options: HuggingFaceOptions, report: Report
     device, dtype = _device(options), _dtype(folder, options)
     if device.type == "cpu":
         torch.set_num_threads(thread_count(options.threads, folder.parameters))
-        need = folder.parameters * dtype.itemsize + (512 << 20)
-        if need > (free := free_memory()) and not options.force:
-            raise LoadFailed(
-                f"The model needs about {shown(need)} of memory as {dtype}, and {shown(free)} are free.".replace(
-                    "torch.", ""
-                ),
-                "Choose a smaller model, the llama.cpp loader with a quantised file, or set force to try anyway.",
-            )
+        _check_memory(folder, options, dtype)
     tokens = FolderTokenizer(folder, _convert)
     model = _load(folder, options, device, dtype, report)
     return HuggingFaceEngine(folder, options, tokens, model)
@@ -65,6 +58,33 @@ def open_engine(folder: ModelFolder, options: HuggingFaceOptions, report: Report
 def _convert(path: Path) -> Any:
     """A tokenizer for a folder that has only a SentencePiece model or the like."""
     return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False).backend_tokenizer
+
+
+def _check_memory(folder: ModelFolder, options: HuggingFaceOptions, dtype: torch.dtype) -> None:
+    weights = folder.parameters * dtype.itemsize
+    conversation = _cache_bytes(folder, _context(folder, options), dtype)
+    need, free = weights + conversation + (256 << 20), free_memory()
+    if need > free and not options.force:
+        raise LoadFailed(
+            f"The model needs about {shown(need)} of memory (weights as {str(dtype).removeprefix('torch.')} "
+            f"{shown(weights)}, conversation {shown(conversation)}), and {shown(free)} are free.",
+            "Choose a smaller context or model, llama.cpp with a quantised file, or set force to try anyway.",
+        )
+
+
+def _context(folder: ModelFolder, options: HuggingFaceOptions) -> int:
+    trained = folder.text_config.get("max_position_embeddings")
+    return options.context or min(trained if isinstance(trained, int) and trained > 0 else AUTO_CONTEXT, AUTO_CONTEXT)
+
+
+def _cache_bytes(folder: ModelFolder, context: int, dtype: torch.dtype) -> int:
+    """Bytes of keys and values; 0 when the configuration does not say enough."""
+    text = folder.text_config
+    layers, heads, width = (text.get(k) for k in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    if not (isinstance(layers, int) and isinstance(heads, int) and isinstance(width, int) and heads > 0):
+        return 0
+    size, kv_heads = text.get("head_dim") or width // heads, text.get("num_key_value_heads") or heads
+    return int(2 * context * layers * kv_heads * size * dtype.itemsize)
 
 
 def _device(options: HuggingFaceOptions) -> torch.device:
@@ -179,7 +199,7 @@ class HuggingFaceEngine(TokenLoop):
         parameters = inspect.signature(model.forward).parameters
         self._extra = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self._hooks = [layer.register_forward_pre_hook(self._look) for layer in _layers(model)]
-        self.slice = 512 if self._device.type != "cpu" or folder.parameters < 200_000_000 else 64
+        self.slice = 512 if self._device.type != "cpu" else 256 if folder.parameters < 200_000_000 else 64
         self.info = self._describe(folder, options)
         unnamed = [n for n in range(self.info.vocabulary) if n not in tokens.table]
         self._unnamed = np.array(unnamed, np.int64)  # rows of padding: never drawn
@@ -190,7 +210,7 @@ class HuggingFaceEngine(TokenLoop):
         trained = int(getattr(text, "max_position_embeddings", 0) or 0)
         weights = {p.data_ptr(): p.numel() * p.element_size() for p in self._model.parameters()}
         return ModelInfo(
-            context=options.context or min(trained or AUTO_CONTEXT, AUTO_CONTEXT),
+            context=_context(folder, options),
             vocabulary=int(text.vocab_size),
             template=folder.template,
             bos=t.bos,

@@ -214,6 +214,7 @@ class LlamaEngine(TokenLoop):
         if self.keep(before) != before:
             self.cached.clear()
         if code == 2:
+            self._log.clear()  # the engine calls an interruption an error
             return None
         if code == 1:
             raise GenerationFailed("The context is full.", "Start a new chat, or load the model with a larger context.")
@@ -277,8 +278,8 @@ class _Batch:
 
 
 def _slice(parameters: int) -> int:
-    """Tokens of the prompt a step on a CPU: about a second of work, so that progress is seen."""
-    return 512 if parameters < 200_000_000 else 256 if parameters < 1_000_000_000 else 128
+    """Tokens of the prompt a step on a CPU: few enough that progress is seen and one operation is short."""
+    return 256 if parameters < 200_000_000 else 128
 
 
 def _notes(system: str, context: int, trained: int) -> tuple[str, ...]:

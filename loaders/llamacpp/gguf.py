@@ -15,6 +15,7 @@ from typing import Any
 
 MAGIC = b"GGUF"
 MOST_TENSORS, MOST_KEYS, MOST_KEY, MOST_STRING, MOST_ITEMS = 1 << 17, 1 << 16, 1 << 16, 1 << 26, 1 << 28
+MOST_HEADER = 256 << 20  # bytes; only so much of the file is mapped
 KEPT_ITEMS = 512  # longer arrays (the vocabulary) are only counted
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -92,7 +93,7 @@ def read_header(path: Path) -> Header:
         _refuse_other_formats(start)
         if size < 24:
             raise NotUsable(f"the file is too short: {size} bytes")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with mmap.mmap(file.fileno(), min(size, MOST_HEADER), access=mmap.ACCESS_READ) as data:
             return _Reader(data, size).header()
 
 
@@ -210,6 +211,8 @@ class _Reader:
     def _skip(self, length: int) -> None:
         if self._at + length > self._size:
             raise NotUsable(f"it ends in the middle of its header, after {self._size:,} bytes")
+        if self._at + length > MOST_HEADER:
+            raise NotUsable(f"its header is longer than {MOST_HEADER >> 20} MB")
         self._at += length
 
 

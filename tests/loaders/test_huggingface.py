@@ -133,6 +133,12 @@ def test_it_accepts_what_it_can_open(folder: Path) -> None:
     assert HuggingFace().accepts(folder / "config.json") == 0.0
 
 
+def test_a_context_larger_than_memory_is_refused_with_the_numbers(tmp_path: Path) -> None:
+    deep = models.make_folder(tmp_path / "deep", models.Shape(layers=64, kv_heads=4))
+    with pytest.raises(LoadFailed, match=r"GiB, conversation|conversation .* GiB"):
+        open_folder(deep, context=16_000_000, dtype="float32")
+
+
 def test_a_device_that_is_not_there_is_refused_in_words(folder: Path) -> None:
     import torch
 

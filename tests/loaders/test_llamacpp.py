@@ -93,6 +93,27 @@ def test_a_context_larger_than_memory_is_refused_with_the_numbers(tmp_path: Path
     assert "force" in failed.value.hint
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_model_larger_than_the_process_may_grow_is_refused_with_the_numbers(tmp_path: Path) -> None:
+    huge = models.make_huge_gguf(tmp_path / "huge.gguf", 3 << 30)
+    code = (
+        "import resource, sys; from pathlib import Path; from tests.loaders.test_llamacpp import open_file\n"
+        "from webui import LoadFailed\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "try: open_file(Path(sys.argv[1]))\n"
+        "except LoadFailed as error: print(error.message)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(huge)], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert "weights 3.0 GiB" in done.stdout, done.stderr[-2000:]
+    assert "are free" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["trust_remote_code", "extra_flags", "n_discard"])
+def test_an_option_that_is_not_declared_is_refused(name: str) -> None:
+    with pytest.raises(SettingError, match=name):
+        build(LlamaCppOptions, {name: True})
+
+
 @pytest.mark.parametrize("context", [2_000_000_000, -5, float("nan")])
 def test_an_impossible_context_is_a_setting_error(context: float) -> None:
     with pytest.raises(SettingError, match="context"):
