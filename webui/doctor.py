@@ -128,9 +128,9 @@ def graphics_cards() -> Iterator[Finding]:
     yield Finding("Graphics", "toolkits", kits)
 
 
-def loaders() -> Iterator[Finding]:
+def loaders(root: Path = ROOT) -> Iterator[Finding]:
     """Each engine asked in a child process, with what it was built for."""
-    environment = Environment(ROOT)
+    environment = Environment(root)
     for entry in Record(environment.folder / "patchbay.json").sections.values():
         if not entry.get("title"):
             continue
@@ -141,8 +141,8 @@ def loaders() -> Iterator[Finding]:
         works, said = environment.ask(entry["check"])
         how = f" ({entry['how']})" if entry.get("how") else ""
         yield Finding("Loaders", entry["title"], f"{said}{how}", works, "" if works else f"See {environment.log}")
-        slow = [name for flag, name in FEATURES.items() if " with " in said and _lacks(said, flag, name)]
-        if works and slow:
+        slow = left_out(said, processor()) if works else []
+        if slow:
             cure = "It runs several times slower than it could. Build it again with: python start.py setup"
             yield Finding("Loaders", "", f"built without {', '.join(slow)}, which this CPU has", False, cure)
 
@@ -188,8 +188,11 @@ def packages() -> Iterator[Finding]:
         yield Finding("Packages", name, metadata.version(name))
 
 
-def _lacks(said: str, flag: str, name: str) -> bool:
-    return flag in processor().split() and name not in said.split()
+def left_out(said: str, cpu: str) -> list[str]:
+    """The features that the processor has and an engine that says what it is built with does not use."""
+    if " with " not in said:
+        return []
+    return [name for flag, name in FEATURES.items() if flag in cpu.split() and name not in said.split()]
 
 
 def _cpu_name() -> str:
