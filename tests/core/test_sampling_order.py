@@ -70,6 +70,12 @@ def test_tokens_are_named_by_id_or_by_text():
     assert sampler(logit_bias={"0": 1.0, "a": 1.0, "1": 1.5}, temperature=0).sample(row) == 0  # 0 and a are one token
 
 
+def test_an_enormous_bias_decides_and_breaks_nothing():
+    row = np.zeros(len(PIECES), dtype=np.float32)
+    ids, p = sampler(logit_bias={"1": 1e300, "2": 1e39, "3": -1e300}).distribution(row)
+    assert ids[:2].tolist() == [1, 2] and p[:2].tolist() == pytest.approx([0.5, 0.5])
+
+
 def test_a_text_that_is_several_tokens_is_refused_with_its_parts():
     with pytest.raises(SettingError, match=r"'ab:', which is 2 tokens for this model: 'ab' \(2\), ':' \(5\)") as error:
         sampler(logit_bias={"ab:": 1.0})

@@ -10,6 +10,10 @@ from webui.core.errors import SettingError
 from webui.core.sampling.candidates import Floats, Ids
 
 
+#: A logit bias of this size decides already; larger ones would only lose the differences between the logits.
+CERTAIN = 1e5
+
+
 def token_id(
     setting: str, name: str, vocabulary: int, encode: Callable[[str], list[int]], show: Callable[[int], bytes]
 ) -> int:
@@ -41,7 +45,8 @@ def biases(
     for name, value in bias.items():
         id = token_id("logit_bias", name, vocabulary, encode, show)
         found[id] = found.get(id, 0.0) + value
-    return np.array(list(found), dtype=np.int64), np.array(list(found.values()), dtype=np.float32)
+    values = np.clip(list(found.values()), -CERTAIN, CERTAIN)
+    return np.array(list(found), dtype=np.int64), values.astype(np.float32)
 
 
 def bans(

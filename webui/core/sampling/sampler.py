@@ -63,7 +63,8 @@ class Sampler:
         self._names = active_stages(settings)
         self._bias = biases(settings.logit_bias, vocabulary, encode, token_bytes)
         self._bans = bans(settings.banned_tokens, vocabulary, encode, token_bytes)
-        self._prompt_ids = self._known(np.unique(self._history.text()))
+        favoured = self._history.text() if "encoder_repetition" in self._names else np.zeros(0, dtype=np.int64)
+        self._prompt_ids = self._known(np.unique(favoured))
         self._repeated: Counts | None = None
         self._used: Counts | None = None
         self._matches: Matches | None = None
