@@ -33,9 +33,11 @@ class Stream:
         self.bytes = 0
         self.events = 0
         self.wholes = 0
+        self.comments = 0
 
     def take(self, data: bytes) -> None:
         self.bytes += len(data)
+        self.comments += data.startswith(b":")
         for part in data.decode().split("\n\n"):
             lines = dict(line.split(": ", 1) for line in part.split("\n") if ": " in line and not line.startswith(":"))
             if "id" in lines:

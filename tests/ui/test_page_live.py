@@ -6,6 +6,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.ui.browsing import Page, Stream, browse, eventually, in_background
 from webui.ui.page.markdown import render
 
@@ -168,6 +170,32 @@ def test_a_reply_that_fails_says_why_and_what_to_do(tmp_path: Path) -> None:
         seen = await page.follow(reply)
         assert seen.end is not None and seen.end["status"] == "failed" and seen.end["error"]
         assert seen.tokens == 10
+
+    browse(tmp_path, test)
+
+
+def test_a_silent_reply_keeps_its_connection_with_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webui.ui.page.live.SILENCE", 0.1)
+
+    async def test(page: Page) -> None:
+        _, reply = await say(page, "/tokens 3 /speed 2 words")
+        seen = await page.follow(reply)
+        assert seen.comments >= 3 and seen.tokens == 3 and seen.end is not None
+
+    browse(tmp_path, test)
+
+
+def test_many_viewers_that_come_and_go_leave_nothing_behind(tmp_path: Path) -> None:
+    async def test(page: Page) -> None:
+        _, reply = await say(page, "/tokens 2000 /speed 100 words")
+        await page.follow(reply, until=lambda s: s.tokens > 0)
+        tasks = len(asyncio.all_tasks())
+        for _ in range(5):
+            await asyncio.gather(*(page.follow(reply, until=lambda s: s.events > 2) for _ in range(8)))
+        await asyncio.sleep(0.1)
+        assert len(asyncio.all_tasks()) <= tasks
+        page.app.replies[reply].stop()
+        await page.app.replies[reply].wait()
 
     browse(tmp_path, test)
 

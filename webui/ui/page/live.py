@@ -23,7 +23,7 @@ SLOWEST = 1.0  # seconds between two drawings at most
 REMEMBERED = 100  # drawings that a viewer who was cut off can go on from
 GLANCE = 0.01  # seconds between two looks whether the reply has ended meanwhile
 SILENCE = 15.0  # seconds after which a comment keeps the connection open
-HEAVY = 6000  # letters at once that are drawn off the event loop
+HEAVY = 6000  # letters at once that are drawn off the event loop, as is code, whose colours may come any moment
 
 
 class Source(Protocol):
@@ -107,9 +107,8 @@ class Live:
         source = self.source
         if self.drawing.number == source.number and self.drawing.done == source.done:
             return self.drawing
-        colours = source.done and self._answer.blocks.in_code
         fresh = len(source.text) + len(source.thought) - sum(map(len, (self._answer.seen, self._thought.seen)))
-        if fresh > HEAVY or self.cost > PACE or colours:
+        if fresh > HEAVY or self.cost > PACE or self._answer.blocks.in_code:
             return await asyncio.to_thread(self._draw)
         return self._draw()
 
@@ -178,6 +177,8 @@ class Live:
             self._news = asyncio.Event()
             if self.drawing.done:
                 return
+            if self.source.done:
+                await asyncio.sleep(PACE)  # the last words leave before the colours take the processor
             rest = begun + min(SLOWEST, max(PACE, self.cost / SHARE))
             while not self.source.done and (left := rest - time.monotonic()) > 0:
                 await asyncio.sleep(min(left, GLANCE))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from webui.runtime.models import Model
     from webui.runtime.reply import Reply
 
-KEPT_LETTERS = 20_000_000  # of HTML in memory
+KEPT_LETTERS = 8_000_000  # of HTML in memory
 #: The settings that the chat page offers to change by hand; all are in the Parameters tab.
 QUICK = ("temperature", "top_p", "min_p", "top_k", "repetition_penalty", "max_tokens", "seed")
 BYTES_PER_TOKEN = 4.0  # of text, roughly, where nothing was counted
@@ -176,7 +176,7 @@ def context_of(app: App, chat: Chat) -> int:
 
 def models_json(app: App) -> list[dict[str, Any]]:
     """The catalogue, with the loaders that could open each model and why one cannot."""
-    reasons = {name: loader.available() for name, loader in app.loaders.items()}
+    reasons = {name: loader.available() for name, loader in list(app.loaders.items())}
     return [_model(app, model, reasons) for model in app.models.list()]
 
 
