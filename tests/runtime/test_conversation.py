@@ -250,3 +250,21 @@ def test_closing_the_app_marks_what_was_being_written(tmp_path: Path) -> None:
 
     drive(tmp_path, first)
     drive(tmp_path, second)
+
+
+def test_a_model_that_keeps_crashing_waits_for_a_person(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat = await talk.create(app)
+        for _ in range(3):
+            chat, reply = await talk.send(app, chat.id, "/tokens 1000 /speed 100 x")
+            while reply.tokens < 2:
+                await reply.changed(reply.number, 1)
+            os.kill(app.models.process("echo").pid, signal.SIGKILL)
+            await reply.wait()
+        chat, message = await say(app, chat, "hello")
+        assert message.status == "failed" and "crashed 3 times" in message.error
+        await app.models.load("echo")
+        chat, message = await say(app, chat, "hello")
+        assert message.status == "done"
+
+    drive(tmp_path, test)

@@ -97,7 +97,7 @@ class App:
         with contextlib.suppress(PatchbayError):  # the reason stands with the model and is shown there
             name = self.models.default()
             if self.config.model or self.models.get(name).size < 200_000_000:
-                await self.models.load(name, self.config.loader or None)
+                await self.models.load(name, self.config.loader or None, automatic=True)
 
     async def close(self) -> None:
         """Save what is being written, end the workers, leave the lifespans."""

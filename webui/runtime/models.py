@@ -186,7 +186,7 @@ class Models:
     async def ensure(self, name: str, loader: str, job: str) -> AsyncIterator[Progress]:
         """Load the model unless it is; yields the progress meanwhile. Raises LoadFailed or LoaderUnavailable."""
         model = self.get(name or self.default())
-        task = asyncio.ensure_future(self.load(model.name, loader or None))
+        task = asyncio.ensure_future(self.load(model.name, loader or None, automatic=True))
         last: tuple[float, str] = (-1.0, "")
         while not task.done():
             await asyncio.wait({task}, timeout=0.1)
@@ -196,8 +196,18 @@ class Models:
         task.result()
         model.used = time.monotonic()
 
-    async def load(self, name: str, loader: str | None = None, options: Mapping[str, Any] | None = None) -> Model:
-        """Load a model and wait for it; returns at once when it is loaded that way already."""
+    async def load(
+        self,
+        name: str,
+        loader: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        automatic: bool = False,
+    ) -> Model:
+        """Load a model and wait for it; returns at once when it is loaded that way already.
+
+        ``automatic`` loads are given up after three crashes in ten minutes, until a person asks.
+        """
         model = self.get(name)
         wanted = loader or (model.loader if options is None else self._best(model))
         if wanted not in model.candidates:
@@ -212,12 +222,14 @@ class Models:
                 if running.spec == spec:
                     return model
                 await self._close(name, "The model was loaded again with other options.")
-            await self._start(model, self._loaders[wanted], spec, asked=options is not None)
+            await self._start(model, self._loaders[wanted], spec, automatic)
         return model
 
-    async def _start(self, model: Model, loader: Loader, spec: ModelSpec, *, asked: bool) -> None:
+    async def _start(self, model: Model, loader: Loader, spec: ModelSpec, automatic: bool) -> None:
         recent = [t for t in self._crashes.get(model.name, []) if time.monotonic() - t < _CRASH_SECONDS]
-        if len(recent) >= _CRASHES and not asked:
+        if not automatic:
+            self._crashes.pop(model.name, None)
+        elif len(recent) >= _CRASHES:
             raise LoadFailed(
                 f"{model.name} has crashed {len(recent)} times in ten minutes.",
                 "Press Load in the Model tab to try again.",

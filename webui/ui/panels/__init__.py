@@ -1,7 +1,7 @@
 """The Gradio tabs beside the chat: Parameters, Model, Extensions, Settings.
 
-They are embedded into the chat page on demand. Which chat they speak of is told by a cookie that the page sets. Handlers
-are thin, run on the app's own event loop, and keep nothing between calls.
+They are embedded into the chat page on demand. Which chat they speak of is told by a cookie that the page sets.
+Handlers are thin, run on the app's own event loop, and keep nothing between calls.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from webui.ui.panels import extensions, model, parameters, settings
-from webui.ui.panels.look import THEME
+from webui.ui.panels.look import CSS, THEME
 
 if TYPE_CHECKING:
     from webui.runtime.app import App
 
-__all__ = ["THEME", "build"]
+__all__ = ["CSS", "THEME", "build"]
 
 
 def build(app: App) -> gr.Blocks:

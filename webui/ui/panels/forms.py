@@ -39,7 +39,7 @@ class Form:
                     self.components[s.name] = component(s, values.get(s.name, s.default))
 
     def update(self, values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> list[Any]:
-        """Updates for all components, in order; ``notes`` greys a field and says why."""
+        """Updates for all components, in their order; ``notes`` greys a field and says why."""
         notes = notes or {}
         return [
             gr.update(
@@ -47,7 +47,7 @@ class Form:
                 interactive=name not in notes,
                 info=f"{s.help} {('Not here: ' + notes[name]) if name in notes else ''}".strip(),
             )
-            for name, s in self.settings.items()
+            for name, s in ((n, self.settings[n]) for n in self.components)
         ]
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def component(s: Setting, value: Any) -> Any:
     common: dict[str, Any] = {"label": s.title, "info": s.help, "elem_id": f"setting-{s.name}", "min_width": 240}
     if s.type is bool:
         return gr.Checkbox(value, **common)
-    if s.choices:
+    if s.choices and not isinstance(s.default, tuple):
         return gr.Dropdown(list(s.choices), value=value, **common)
     if s.type in (int, float) and s.form:
         low, high, step = s.form

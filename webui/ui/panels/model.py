@@ -29,11 +29,11 @@ def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
         model = gr.Dropdown([], label="Model", info="What lies in the models folder.", scale=3, elem_id="model-name")
         loader = gr.Dropdown([], label="Loader", info="The engine that opens it.", scale=2, elem_id="model-loader")
     with gr.Row():
-        load = gr.Button("Load", variant="primary", elem_id="model-load")
-        unload = gr.Button("Unload", elem_id="model-unload")
-        cancel = gr.Button("Cancel loading", elem_id="model-cancel")
-        keep = gr.Button("Save settings", elem_id="model-save")
-        look = gr.Button("Refresh", elem_id="model-refresh")
+        load = gr.Button("Load", variant="primary", size="sm", elem_id="model-load")
+        unload = gr.Button("Unload", size="sm", elem_id="model-unload")
+        cancel = gr.Button("Cancel loading", size="sm", elem_id="model-cancel")
+        keep = gr.Button("Save settings", size="sm", elem_id="model-save")
+        look = gr.Button("Refresh", size="sm", elem_id="model-refresh")
     state = gr.Markdown(elem_id="model-state")
     forms: dict[str, Form] = {}
     columns: dict[str, gr.Column] = {}
@@ -48,8 +48,8 @@ def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
         gr.Markdown("The template is Jinja; it turns the conversation into the text that the model reads.")
         template = gr.Textbox(label="Chat template", lines=12, max_lines=30, elem_id="model-template")
         with gr.Row():
-            save_template = gr.Button("Save template", elem_id="template-save")
-            own_template = gr.Button("Use the model's own", elem_id="template-reset")
+            save_template = gr.Button("Save template", size="sm", elem_id="template-save")
+            own_template = gr.Button("Use the model's own", size="sm", elem_id="template-reset")
     with gr.Accordion("What the engine said", open=False):
         log = gr.Textbox(label="Log", lines=12, max_lines=24, interactive=False, elem_id="model-log")
 

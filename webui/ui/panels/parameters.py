@@ -25,16 +25,16 @@ TITLE = "Parameters"
 def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
     """Lay the tab out and bind it."""
     heading = gr.Markdown("### Parameters")
-    with gr.Row(equal_height=True):
-        preset = gr.Dropdown([], label="Preset", info="A change below is kept with the chat, over the preset.", scale=2)
-        about = gr.Markdown()
+    preset = gr.Dropdown([], label="Preset", info="A change below is kept with the chat, over the preset.")
+    about = gr.Markdown()
     with gr.Row():
         back = gr.Button("Undo changes", size="sm")
         neutral = gr.Button("Everything neutral", size="sm")
-        name = gr.Textbox(label="Name", placeholder="My preset", scale=2)
-        description = gr.Textbox(label="What it is for", scale=3)
-        save = gr.Button("Save as", variant="primary", size="sm", elem_id="save-preset")
         remove = gr.Button("Delete preset", size="sm", elem_id="delete-preset")
+    with gr.Accordion("Save as a preset of your own", open=False), gr.Row(equal_height=True):
+        name = gr.Textbox(label="Name", placeholder="My preset", scale=2, elem_id="preset-name")
+        description = gr.Textbox(label="What it is for", scale=3, elem_id="preset-description")
+        save = gr.Button("Save as", variant="primary", size="sm", elem_id="save-preset")
     form = Form(GenerationSettings)
     outputs = [heading, preset, about, *form.components.values()]
 

@@ -25,13 +25,14 @@ def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
     theme = gr.Radio(_THEMES, label="Theme", value="system", elem_id="theme")
     gr.Markdown(_folders(app))
     notices = gr.Markdown()
-    doctor = gr.Button("What works on this machine", elem_id="doctor")
+    with gr.Row():
+        doctor = gr.Button("What works on this machine", size="sm", elem_id="doctor")
     report = gr.Textbox(
         label="Doctor", lines=10, max_lines=40, interactive=False, visible=False, elem_id="doctor-report"
     )
     with gr.Row():
         which = gr.Dropdown([], label="Log", elem_id="log-name")
-        look = gr.Button("Show", elem_id="log-show")
+        look = gr.Button("Show", size="sm", elem_id="log-show")
     log = gr.Textbox(label="Its end", lines=16, max_lines=32, interactive=False, elem_id="log-text")
 
     async def show() -> list[Any]:
@@ -70,7 +71,7 @@ def _folders(app: App) -> str:
         "Logs": _logs(app),
         "Options": config.data / "config.yaml",
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | `{path}` |" for name, path in rows.items())])
+    return "\n".join(["| what | where |", "|---|---|", *(f"| {name} | `{path}` |" for name, path in rows.items())])
 
 
 def _doctor() -> str:
