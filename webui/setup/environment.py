@@ -79,8 +79,9 @@ class Environment:
         """Run pip with its output in the log and its progress on the line; SetupFailed carries pip's own reason."""
         surroundings = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")}
         surroundings |= {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        surroundings |= {"PIP_PROGRESS_BAR": "off", "PIP_NO_COLOR": "1"}
         surroundings = {k: v for k, v in (surroundings | variables).items() if v or k not in variables}  # "" unsets
-        command = [str(self.python), "-I", "-m", "pip", *arguments, "--progress-bar", "off", "--no-color"]
+        command = [str(self.python), "-I", "-m", "pip", *arguments]
         tail: list[str] = []
         with open(self.log, "a", encoding="utf-8", buffering=1) as log:
             log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} pip {' '.join(arguments)}\n")
