@@ -76,15 +76,18 @@ def read_text(path: Path, *, largest: int = LARGEST_TEXT, links: bool = False) -
         if error.errno == errno.ELOOP:
             raise BadName(f"{path.name} is a link.", "Copy the file itself there.") from None
         raise StoreError(f"{path} cannot be read: {error.strerror}.", "Check who may read it.") from None
-    with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
+    try:
+        facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise BadName(f"{path.name} is not a plain file.", "Move it away.")
         if not links and facts.st_nlink > 1:
             raise BadName(f"{path.name} is a link.", "Copy the file itself there.")
         if facts.st_size > largest:
             raise StoreError(f"{path.name} has {facts.st_size:,} bytes.", f"At most {largest:,} are read.")
-        content = file.read(largest + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(largest + 1)
+    finally:
+        os.close(handle)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
