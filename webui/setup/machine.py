@@ -7,8 +7,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 COMPILER_CURE = {
@@ -77,10 +75,12 @@ def parallel_jobs() -> int:
 
 def reachable(address: str, seconds: float = 3.0) -> bool:
     """Whether an index answers soon; being offline is fine."""
+    import urllib.request  # slow to import, and a start that installs nothing does not need it
+
     try:
         with urllib.request.urlopen(address, timeout=seconds) as answer:  # noqa: S310  # https, from our own table
             return bool(answer.status == 200)
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError):
         return False
 
 
