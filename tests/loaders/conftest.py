@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,3 +134,10 @@ def speaker(request: pytest.FixtureRequest, tiny: Path) -> Iterator[Speaker]:
 def progress(events: list[Event], stage: str) -> list[Progress]:
     """The progress events of a stage."""
     return [e for e in events if isinstance(e, Progress) and e.stage == stage]
+
+
+def pytest_sessionfinish() -> None:
+    """Close what llama-cpp-python opens when it is imported and leaves open."""
+    if library := sys.modules.get("llama_cpp._utils"):
+        library.outnull_file.close()
+        library.errnull_file.close()
