@@ -134,28 +134,52 @@ def test_a_wrapper_may_drop_add_hold_back_and_decline(make):
 
 
 def test_wrappers_nest_in_the_order_of_calls(make):
-    mark = "@hookimpl\nasync def wrap_stream(events):\n    async for e in events:\n        yield replace(e, text=e.text + '{}') if isinstance(e, Token) else e"
-    assert text(read(make(a=mark.format("a"), b=mark.format("b")), Source(1))) == "0 ab"
+    mark = UPPER_ASYNC.replace("<{event.text.strip()}>", "{event.text}MARK")
+    assert text(read(make(a=mark.replace("MARK", "a"), b=mark.replace("MARK", "b")), Source(1))) == "0 ab"
 
 
+MIDDLE = """
+n = 0
+async for e in events:
+    n += 1
+    if n == 3:
+        {}
+    yield e
+"""
+HELD = """
+held = []
+async for e in events:
+    held.append(e)
+    if len(held) == 4:
+        raise KeyError('x')
+yield
+"""
+CLOSING = """
+try:
+    async for e in events:
+        yield e
+finally:
+    time.sleep(60)
+"""
+RAISES = "raise ValueError('oh no')"
 FAULTS = {
-    "raises at once": "raise ValueError('oh no')",
+    "raises at once": RAISES,
     "returns the wrong thing": "return 5",
     "returns a list": "return [1, 2]",
     "exits": "sys.exit(3)",
-    "raises at the first event": "async for e in events:\n    raise ValueError('oh no')\nyield",
-    "raises in the middle": "n = 0\nasync for e in events:\n    n += 1\n    if n == 3:\n        raise ValueError('oh no')\n    yield e",
-    "exits in the middle": "n = 0\nasync for e in events:\n    n += 1\n    if n == 3:\n        sys.exit(3)\n    yield e",
-    "raises after holding back": "held = []\nasync for e in events:\n    held.append(e)\n    if len(held) == 4:\n        raise KeyError('x')\nyield",
+    "raises at the first event": f"async for e in events:\n    {RAISES}\nyield",
+    "raises in the middle": MIDDLE.format(RAISES),
+    "exits in the middle": MIDDLE.format("sys.exit(3)"),
+    "raises after holding back": HELD,
     "yields no event": "async for e in events:\n    yield 'text'",
-    "raises at the end": "async for e in events:\n    yield e\nraise ValueError('late')",
-    "plain, raises in the middle": "n = 0\nfor e in events:\n    n += 1\n    if n == 3:\n        raise ValueError('oh no')\n    yield e",
-    "plain, exits in the middle": "n = 0\nfor e in events:\n    n += 1\n    if n == 3:\n        sys.exit(3)\n    yield e",
-    "blocks in the middle": "n = 0\nasync for e in events:\n    n += 1\n    if n == 3:\n        time.sleep(60)\n    yield e",
-    "waits in the middle": "n = 0\nasync for e in events:\n    n += 1\n    if n == 3:\n        await asyncio.sleep(60)\n    yield e",
-    "plain, blocks in the middle": "n = 0\nfor e in events:\n    n += 1\n    if n == 3:\n        time.sleep(60)\n    yield e",
+    "raises at the end": f"async for e in events:\n    yield e\n{RAISES}",
+    "plain, raises in the middle": MIDDLE.format(RAISES).replace("async ", ""),
+    "plain, exits in the middle": MIDDLE.format("sys.exit(3)").replace("async ", ""),
+    "blocks in the middle": MIDDLE.format("time.sleep(60)"),
+    "waits in the middle": MIDDLE.format("await asyncio.sleep(60)"),
+    "plain, blocks in the middle": MIDDLE.format("time.sleep(60)").replace("async ", ""),
     "blocks at once": "time.sleep(60)",
-    "blocks while closing": "try:\n    async for e in events:\n        yield e\nfinally:\n    time.sleep(60)",
+    "blocks while closing": CLOSING,
 }
 
 
@@ -215,11 +239,30 @@ def test_an_error_of_the_engine_passes_through_and_is_not_the_wrappers(make):
 def test_closing_early_closes_the_wrapper_and_the_source(make, tmp_path):
     log = tmp_path / "closed"
     plugins = make(
-        a=f"@hookimpl\nasync def wrap_stream(events):\n    try:\n        async for e in events:\n            yield e\n    finally:\n        os.mkdir({str(log)!r})"
+        a=f"""
+            @hookimpl
+            async def wrap_stream(events):
+                try:
+                    async for e in events:
+                        yield e
+                finally:
+                    os.mkdir({str(log)!r})
+        """
     )
     source = Source(1000)
     assert len(read(plugins, source, stop=3)) == 3
     assert source.closed and log.exists() and not plugins.problems
+
+
+def test_a_wrapper_that_hangs_while_it_is_closed_does_not_hold_up_the_end_of_the_reply(make):
+    plugins = make(a=f"@hookimpl\nasync def wrap_stream(events):\n{textwrap.indent(CLOSING, '    ')}")
+    started = time.monotonic()
+    assert len(read(plugins, Source(1000), stop=3)) == 3
+    assert time.monotonic() - started < 2.0
+    end = time.monotonic() + 5
+    while plugins.record("a").enabled and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "hung" in plugins.record("a").error
 
 
 def test_cancelling_the_reader_ends_everything_soon(make):
@@ -270,7 +313,14 @@ def test_many_replies_at_once_do_not_mix(make):
 
 def test_the_wrapper_is_on_record_only_while_it_runs(make, tmp_path):
     plugins = make(
-        a=f"@hookimpl\nasync def wrap_stream(events):\n    async for e in events:\n        open_ = open({str(tmp_path / 'data' / RUNNING)!r})\n        seen = open_.read().strip()\n        open_.close()\n        yield replace(e, text=seen) if isinstance(e, Token) else e"
+        a=f"""
+            @hookimpl
+            async def wrap_stream(events):
+                async for e in events:
+                    with open({str(tmp_path / "data" / RUNNING)!r}) as file:
+                        seen = file.read().strip()
+                    yield replace(e, text=seen) if isinstance(e, Token) else e
+        """
     )
 
     async def run():

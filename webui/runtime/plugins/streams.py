@@ -7,6 +7,7 @@ nothing but this reply, and that only for the budget: then it is left out, and w
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import inspect
 import threading
@@ -20,6 +21,7 @@ from webui.runtime.plugins.calls import Threads, quieted
 
 _EVENTS = (Started, Progress, Token, Attachment, Finish, Failed)
 _LOOK = 0.1  # seconds between two looks at whether a wrapper overruns
+_LINGER = 0.3  # seconds that the end of a reply waits for wrappers to close
 _END = object()
 
 
@@ -70,11 +72,13 @@ class Taken:
         return event
 
     def __iter__(self) -> Iterator[Event]:
-        while True:
-            try:
-                future = asyncio.run_coroutine_threadsafe(_next(self), self._stream.loop)
-                event = future.result()
-            except StopAsyncIteration:
+        while not self._ended():
+            future = asyncio.run_coroutine_threadsafe(_next(self), self._stream.loop)
+            while not self._ended():  # an abandoned reply must not keep this thread
+                with contextlib.suppress(concurrent.futures.TimeoutError):
+                    event = future.result(_LOOK)
+                    break
+            else:
                 return
             if event is _END:
                 return
@@ -82,6 +86,9 @@ class Taken:
 
     async def aclose(self) -> None:
         """Nothing to do: the source belongs to the reply."""
+
+    def _ended(self) -> bool:
+        return self._stage.over
 
 
 class Stream:
@@ -197,7 +204,7 @@ class Stream:
 
     async def _guarded(self, stage: Stage, source: AsyncIterator[Event]) -> AsyncIterator[Event]:
         """The events after one wrapper; when it fails, those it was given and the rest."""
-        wrapped: AsyncIterator[Any] | None = None
+        wrapped: Any = None
         self.work(stage)
         try:
             given = stage.begin(Taken(self, stage, source))
@@ -218,13 +225,25 @@ class Stream:
             if not stage.over:
                 self._watch.failed(stage.plugin, error)
         finally:
-            self.rest(stage)
-        stage.over = True
+            await self._close(stage, wrapped)
         taken, stage.taken = stage.taken, []
         for event in taken:
             yield event
         async for event in source:
             yield event
+
+    async def _close(self, stage: Stage, wrapped: Any) -> None:
+        """End a wrapper that has not ended by itself."""
+        stage.over = True
+        close = getattr(wrapped, "aclose", None)
+        try:
+            if close is not None:
+                self.work(stage)
+                await close()
+        except BaseException as error:
+            self._watch.failed(stage.plugin, error)
+        finally:
+            self.rest(stage)
 
     def _adapted(self, stage: Stage, given: Any) -> AsyncIterator[Any] | None:
         if given is None:
@@ -246,8 +265,13 @@ class Stream:
             with quieted():
                 return next(events, _END)
 
-        while (event := await asyncio.wrap_future(self._threads.submit(step))) is not _END:
-            yield event
+        try:
+            while (event := await asyncio.wrap_future(self._threads.submit(step))) is not _END:
+                yield event
+        finally:
+            close = getattr(events, "close", None)
+            if close is not None:
+                self._threads.submit(close)  # nobody waits: it may be waiting itself
 
     async def _end(self, chain: AsyncIterator[Event], hung: Stage | None) -> None:
         """Close the wrappers, in their thread and within the budget, then the source."""
@@ -257,17 +281,30 @@ class Stream:
             self._pull.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._pull
+        closing = asyncio.run_coroutine_threadsafe(self._finish(chain), self.loop)
         if hung is None:
-            closing = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_closed(chain), self.loop))
             with contextlib.suppress(Exception):
-                await asyncio.wait({closing}, timeout=self._watch.budget)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        for stage in self._stages:
-            self.rest(stage)
+                await asyncio.wait({asyncio.wrap_future(closing)}, timeout=_LINGER)
+            if not closing.done():
+                threading.Timer(self._watch.budget, self._judge).start()
         close = getattr(self._events, "aclose", None)
         if close is not None:
             with contextlib.suppress(RuntimeError):
                 await close()
+
+    async def _finish(self, chain: Any) -> None:
+        """Close what is left of the chain, in its own thread, and end that thread."""
+        try:
+            await chain.aclose()
+        finally:
+            self.loop.stop()
+
+    def _judge(self) -> None:
+        """A wrapper that is still closing after its budget has hung."""
+        for stage in self._stages:
+            if stage.since:
+                self._watch.failed(stage.plugin, "closing it took too long", hung=True)
+                self.rest(stage)
 
 
 async def _next(events: AsyncIterator[Any]) -> Any:
@@ -276,9 +313,3 @@ async def _next(events: AsyncIterator[Any]) -> Any:
         return await anext(events)
     except StopAsyncIteration:
         return _END
-
-
-async def _closed(chain: AsyncIterator[Event]) -> None:
-    close = getattr(chain, "aclose", None)
-    if close is not None:
-        await close()
