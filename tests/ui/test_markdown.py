@@ -135,6 +135,16 @@ def test_what_is_longer_than_markdown_allows_is_shown_as_plain_text():
     assert "<b>" not in blocks[-1]
 
 
+@pytest.mark.parametrize("step", [997, 70_000])
+def test_what_is_too_long_for_markdown_looks_the_same_live(step):
+    text = "para *a*\n\n" * (LONGEST // 10 - 1) + "```py\nx = '<b>'\r\n" * 60
+    blocks = Blocks()
+    for at in range(0, len(text), step):
+        blocks.feed(text[at : at + step])
+    blocks.finish()
+    assert blocks.html == render(text)
+
+
 PIECES = [
     "# Head",
     "para one\nline two",

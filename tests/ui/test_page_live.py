@@ -55,7 +55,7 @@ def test_two_hundred_tokens_a_second_arrive_in_few_small_messages_and_the_last_o
         assert seen.tokens == 400
         assert seen.bytes / 400 <= 100
         assert seen.events / took <= 31
-        assert last - page.app.replies[reply]._last <= 0.2  # 60 ms on a machine with nothing else to do
+        assert last - page.app.replies[reply]._last <= 0.3  # some 40 ms on a machine with nothing else to do
 
     browse(tmp_path, test)
 
