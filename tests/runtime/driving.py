@@ -20,7 +20,7 @@ def config(folder: Path, **values: Any) -> Config:
     return Config(models_dir=str(models), data_dir=str(data), **{"model": "echo", "no_browser": True, **values})
 
 
-def drive(folder: Path, test: Callable[[App], Awaitable[None]], **values: Any) -> None:
+def drive(folder: Path, test: Callable[[App], Awaitable[None]], *, seconds: float = 90, **values: Any) -> None:
     """Run an async test with an app, and close the app whatever happens."""
 
     async def run() -> None:
@@ -30,4 +30,4 @@ def drive(folder: Path, test: Callable[[App], Awaitable[None]], **values: Any) -
         finally:
             await app.close()
 
-    asyncio.run(asyncio.wait_for(run(), 60))
+    asyncio.run(asyncio.wait_for(run(), seconds))

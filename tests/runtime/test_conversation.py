@@ -100,7 +100,7 @@ def test_editing_a_reply_keeps_the_old_one_beside_it(tmp_path: Path) -> None:
 def test_deleting_can_be_undone(tmp_path: Path) -> None:
     async def test(app: App) -> None:
         chat = await talk.create(app)
-        chat, first = await say(app, chat, "one")
+        chat, _ = await say(app, chat, "one")
         chat, _ = await say(app, chat, "two")
         mine = chat.path()[2]
         chat = await talk.delete(app, chat.id, mine.id)

@@ -340,7 +340,12 @@ def test_an_import_that_hangs_does_not_keep_the_program_from_starting(make, monk
 
 def test_what_a_hook_prints_is_cut_and_what_others_print_is_not(make, capsys):
     plugins = make(budget=30)(
-        loud="@hookimpl\ndef before_reply(turn):\n    for _ in range(1000):\n        print('x' * 100_000)\n    print('end')"
+        loud="""
+            @hookimpl
+            def before_reply(turn):
+                for _ in range(1000):
+                    print("x" * 100_000)
+        """
     )
     fold(plugins)
     print("others")

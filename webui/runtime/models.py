@@ -10,16 +10,14 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from webui.core.errors import LoaderUnavailable, LoadFailed, NoModelLoaded, NotFound
 from webui.core.events import Progress
 from webui.core.fields import build, did_you_mean
-from webui.core.loader import Capabilities, Loader, MemoryReport, ModelInfo, ModelSpec
+from webui.core.loader import Loader, MemoryReport, ModelSpec
+from webui.runtime.catalogue import Model, candidates, card, scan, size
 from webui.runtime.process import EngineProcess, tail
 
 if TYPE_CHECKING:
@@ -28,36 +26,8 @@ if TYPE_CHECKING:
 #: How many models stay loaded at once; the one unused for longest goes first.
 KEEP_LOADED = 2
 _CRASHES, _CRASH_SECONDS = 3, 600.0
-_SHARD = re.compile(r"-(\d{5})-of-\d{5}$")
+_LOOK_SECONDS = 0.1
 GUIDE = "guide"
-
-
-@dataclass
-class Model:
-    """A model in the catalogue, and its state."""
-
-    name: str
-    path: Path
-    size: int = 0
-    candidates: dict[str, tuple[float, Path]] = field(
-        default_factory=dict
-    )  # by loader: how well it fits, what it opens
-    loader: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)  # loader, options, template, preset
-    state: Literal["unloaded", "loading", "loaded", "failed"] = "unloaded"
-    progress: float = 0.0
-    text: str = ""
-    error: str = ""
-    hint: str = ""
-    info: ModelInfo | None = None
-    capabilities: Capabilities = field(default_factory=Capabilities)
-    used: float = 0.0
-    outside: bool = False  # named by a path outside the folders
-
-    @property
-    def loaders(self) -> list[tuple[str, float]]:
-        """The loaders that can open it, the best first."""
-        return sorted(((n, s) for n, (s, _) in self.candidates.items()), key=lambda pair: -pair[1])
 
 
 class Models:
@@ -82,17 +52,17 @@ class Models:
         own = self._settings.section("models")
         found: dict[str, Model] = {}
         for folder in self._folders:
-            for name, path, files in _scan(folder):
-                candidates = self._candidates([path, *files])
-                if name in found or not candidates:
+            for name, path, files in scan(folder):
+                fitting = candidates(self._loaders, [path, *files])
+                if name in found or not fitting:
                     continue
                 model = self._models.get(name) or Model(name, path)
-                model.path, model.candidates = path, candidates
-                model.size = sum(_size(p) for p in ([path] if path.is_file() else files))
-                model.settings = {**_card(folder, name), **dict(own.get(name, {}))}
+                model.path, model.candidates = path, fitting
+                model.size = sum(size(p) for p in ([path] if path.is_file() else files))
+                model.settings = {**card(folder, name), **dict(own.get(name, {}))}
                 if model.state in ("unloaded", "failed"):
                     wanted = model.settings.get("loader", "")
-                    model.loader = wanted if wanted in candidates else self._best(model)
+                    model.loader = wanted if wanted in fitting else self._best(model)
                 found[name] = model
         for name, loader in self._loaders.items():  # a loader that opens nothing is a model by itself
             if getattr(loader, "opens_nothing", False) and name not in found:
@@ -104,18 +74,6 @@ class Models:
             if name not in found and (model.state in ("loading", "loaded") or model.outside):
                 found[name] = model
         self._models = found
-
-    def _candidates(self, paths: list[Path]) -> dict[str, tuple[float, Path]]:
-        best: dict[str, tuple[float, Path]] = {}
-        for name, loader in self._loaders.items():
-            for path in paths:
-                try:
-                    score = float(loader.accepts(path))
-                except Exception:  # a loader from elsewhere; it then does not fit
-                    score = 0.0
-                if score > best.get(name, (0.0, path))[0]:
-                    best[name] = (score, path)
-        return best
 
     def _best(self, model: Model) -> str:
         names = [n for n, _ in model.loaders]
@@ -154,24 +112,26 @@ class Models:
                 return model.name
         name = path.stem if path.is_file() else path.name
         files = sorted(path.glob("*.gguf")) if path.is_dir() else []
-        candidates = self._candidates([path.resolve(), *files])
-        if candidates:
-            model = self._models[name] = Model(name, path.resolve(), _size(path), candidates, outside=True)
+        fitting = candidates(self._loaders, [path.resolve(), *files])
+        if fitting:
+            model = self._models[name] = Model(name, path.resolve(), size(path), fitting, outside=True)
             model.loader = self._best(model)
         return name
 
     def save_settings(self, name: str, **values: Any) -> Model:
-        """Keep loader, options, template or preset for a model; None takes one back."""
+        """Keep loader, its options, template or preset for a model; None takes one back."""
         model = self.get(name)
         if values.get("loader") and values["loader"] not in model.candidates:
             raise NotFound(
                 f"The loader {values['loader']!r} cannot open {name}.", did_you_mean(values["loader"], model.candidates)
             )
-        options = values.get("options")
-        if options:
-            build(self._loaders[values.get("loader") or model.loader].options, options)
         own = dict(self._settings.section("models"))
-        own[name] = {k: v for k, v in {**dict(own.get(name, {})), **values}.items() if v is not None}
+        mine = dict(own.get(name, {}))
+        if values.get("options") is not None:
+            loader = values.get("loader") or model.loader
+            build(self._loaders[loader].options, values["options"])
+            values["options"] = {**dict(mine.get("options", {})), loader: dict(values["options"])}
+        own[name] = {k: v for k, v in {**mine, **values}.items() if v is not None}
         self._settings.save_section("models", own)
         self.refresh()
         return self.get(name)
@@ -189,7 +149,7 @@ class Models:
         task = asyncio.ensure_future(self.load(model.name, loader or None, automatic=True))
         last: tuple[float, str] = (-1.0, "")
         while not task.done():
-            await asyncio.wait({task}, timeout=0.1)
+            await asyncio.wait({task}, timeout=_LOOK_SECONDS)
             if model.state == "loading" and (model.progress, model.text) != last:
                 last = (model.progress, model.text)
                 yield Progress(job, "loading", model.progress, 1.0, model.text)
@@ -214,13 +174,16 @@ class Models:
             raise NotFound(f"The loader {wanted!r} cannot open {name}.", did_you_mean(wanted, model.candidates))
         async with self._locks.setdefault(name, asyncio.Lock()):
             running = self._processes.get(name)
-            chosen = dict(model.settings.get("options", {}) if options is None else options)
-            spec = ModelSpec(
-                name, _text(model.candidates[wanted][1]), wanted, chosen, str(model.settings.get("template", ""))
-            )
+            chosen = model.options(wanted) if options is None else dict(options)
+            path = model.candidates[wanted][1]
+            spec = ModelSpec(name, "" if path == Path() else str(path), wanted, chosen, model.template)
             if running is not None and not running.ended.is_set():
+                if automatic and loader in (None, running.spec.loader) and running.spec.template == spec.template:
+                    return model  # loaded by hand with options that were not kept
                 if running.spec == spec:
                     return model
+                while automatic and running.busy:  # another chat's reply is not cut off for this one
+                    await asyncio.sleep(_LOOK_SECONDS)
                 await self._close(name, "The model was loaded again with other options.")
             await self._start(model, self._loaders[wanted], spec, automatic)
         return model
@@ -314,54 +277,3 @@ class Models:
     async def close(self) -> None:
         """End all workers."""
         await asyncio.gather(*(self._close(n, "The program is ending.") for n in list(self._processes)))
-
-
-def _text(path: Path) -> str:
-    return "" if path == Path() else str(path)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:
-        return 0
-
-
-def _scan(folder: Path) -> list[tuple[str, Path, list[Path]]]:
-    """(name, path, files inside) of what may be models: files, folders with a config.json, two levels deep."""
-    found: list[tuple[str, Path, list[Path]]] = []
-
-    def look(where: Path, prefix: str, depth: int) -> None:
-        try:
-            entries = sorted(where.iterdir(), key=lambda p: p.name.lower())
-        except OSError:
-            return
-        for path in entries:
-            name = prefix + path.name
-            if path.name.startswith((".", "_")):
-                continue
-            if path.is_dir():
-                if (path / "config.json").is_file():
-                    ggufs = sorted(path.glob("*.gguf"), key=_size, reverse=True)
-                    found.append((name, path, [*ggufs, *sorted(path.glob("*.safetensors"))]))
-                elif depth:
-                    look(path, name + "/", depth - 1)
-            elif path.suffix == ".gguf" and not path.name.startswith("mmproj"):
-                shard = _SHARD.search(path.stem)
-                if shard is None or int(shard.group(1)) == 1:
-                    stem = _SHARD.sub("", path.stem)
-                    found.append((prefix + stem, path, []))
-
-    look(folder, "", 1)
-    return found
-
-
-def _card(folder: Path, name: str) -> dict[str, Any]:
-    """What ``<name>.yaml`` beside a model says of it; a damaged file says nothing."""
-    path = folder / f"{name}.yaml"
-    try:
-        values = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    known = ("loader", "options", "template", "preset")
-    return {k: v for k, v in values.items() if k in known} if isinstance(values, dict) else {}

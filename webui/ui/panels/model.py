@@ -11,7 +11,7 @@ import gradio as gr
 from webui.core.errors import NotFound, PatchbayError
 from webui.core.fields import build as checked
 from webui.core.fields import sparse, values
-from webui.runtime.models import Model
+from webui.runtime.catalogue import Model
 from webui.ui.panels.forms import Form
 from webui.ui.panels.handlers import current_chat, on
 from webui.ui.panels.words import amount, quiet
@@ -64,7 +64,7 @@ def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
 
     def view(found: Model, chosen: str) -> list[Any]:
         """Everything on the tab for a model with a loader."""
-        stored = found.settings.get("options", {}) if chosen == found.loader else {}
+        stored = found.options(chosen)
         updates: list[Any] = []
         for name, form in forms.items():
             cls = form.cls
