@@ -72,7 +72,9 @@ class Session:
             context = min(context, settings.truncation_length)
         takes_messages = "messages" in self._capabilities.prompts
         if takes_messages:
-            text = "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+            if request["system"]:
+                messages = [{"id": "", "role": "system", "content": request["system"]}, *messages]
+            text = "\n\n".join(f"{m['role']}: {m['content']}" for m in messages) + request["prefix"]
             prompt = Prompt(tuple(self._prompter.ids(text)), text)
         else:
             prompt = self._prompt(settings, request, context)
