@@ -28,6 +28,10 @@ _HIT = (
     "JOIN chats ON chats.id = messages.chat "
     "WHERE {condition} AND chats.deleted IS NULL AND messages.status <> 'streaming' ORDER BY {order} LIMIT {limit}"
 )
+_BEST = (
+    "SELECT rowid AS number, rank, snippet(TABLE, 0, char(2), char(3), '…', LENGTH) AS snippet FROM TABLE "
+    "WHERE TABLE MATCH ? ORDER BY rank LIMIT ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +90,16 @@ def _matching(connection: sqlite3.Connection, terms: list[tuple[str, bool]], lim
 
 
 def _indexed(connection: sqlite3.Connection, table: str, match: str, limit: int) -> list[tuple[Any, ...]]:
+    """Hits of a full-text index. Only the best are joined: a common word is in most messages."""
+    best = _BEST.replace("TABLE", table).replace("LENGTH", "14" if table == "words" else "40")
     sql = _HIT.format(
-        snippet=f"snippet({table}, 0, char(2), char(3), '…', {14 if table == 'words' else 40})",
-        source=f"{table} JOIN messages ON messages.number = {table}.rowid",
-        condition=f"{table} MATCH ?",
-        order=f"{table}.rank",
+        snippet="best.snippet",
+        source=f"({best}) AS best JOIN messages ON messages.number = best.number",
+        condition="TRUE",
+        order="best.rank",
         limit=limit,
     )
-    return rows_of(connection, sql, match)
+    return rows_of(connection, sql, match, 2 * limit + 50)
 
 
 def _titles(connection: sqlite3.Connection, text: str, limit: int) -> list[Hit]:
