@@ -116,6 +116,7 @@ def test_cut_offs_keep_the_most_probable_tokens_in_their_proportions(row, values
 @settings(max_examples=200, deadline=None)
 @given(row=rows, k=st.integers(1, 20), p=st.floats(0.01, 1), t=st.floats(0.2, 3))
 def test_top_k_and_top_n_sigma_do_not_care_whether_temperature_comes_first(row, k, p, t):
+    row = np.round(row * 64) / 64  # logits that differ, differ by more than a division rounds away
     first = ("temperature", *(name for name in SAMPLER_ORDER if name != "temperature"))
     for values in ({"top_k": k, "temperature": t}, {"top_n_sigma": p, "temperature": t}):
         one, other = run(row, values), run(row, {**values, "sampler_order": first})

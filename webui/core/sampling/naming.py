@@ -9,7 +9,6 @@ import numpy as np
 from webui.core.errors import SettingError
 from webui.core.sampling.candidates import Floats, Ids
 
-
 #: A logit bias of this size decides already; larger ones would only lose the differences between the logits.
 CERTAIN = 1e5
 
