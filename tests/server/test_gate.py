@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import resource
@@ -9,6 +10,9 @@ import time
 
 import psutil
 import pytest
+
+from webui import gate
+from webui.gate import Gate
 
 FOREIGN_HOSTS = [
     "evil.example",
@@ -327,3 +331,71 @@ def test_a_stream_ends_when_its_client_goes(site):
 
 def test_files_may_be_open_in_numbers():
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 1024
+
+
+@pytest.mark.parametrize(
+    ("headers", "let_in"),
+    [
+        ({"host": "127.0.0.1:1", "origin": "http://127.0.0.1:1"}, True),
+        ({"host": "127.0.0.1:1"}, False),
+        ({"host": "127.0.0.1:1", "origin": "null"}, False),
+        ({"host": "127.0.0.1:1", "origin": "http://evil.example"}, False),
+        ({"host": "evil.example", "origin": "http://127.0.0.1:1"}, False),
+        ({"host": "127.0.0.1:1", "origin": "http://127.0.0.1:1", "sec-fetch-site": "cross-site"}, False),
+    ],
+)
+def test_a_socket_is_held_to_the_same_rules(headers, let_in):
+    asked = []
+
+    async def app(scope, receive, send):
+        asked.append(scope["path"])
+
+    async def run():
+        sent = []
+        scope = {"type": "websocket", "path": "/x", "headers": [(k.encode(), v.encode()) for k, v in headers.items()]}
+
+        async def receive():
+            return {"type": "websocket.connect"}
+
+        async def send(message):
+            sent.append(message["type"])
+
+        await Gate(app, {"127.0.0.1:1"})(scope, receive, send)
+        return sent
+
+    assert asyncio.run(run()) == ([] if let_in else ["websocket.close"])
+    assert asked == (["/x"] if let_in else [])
+
+
+def test_a_body_that_stops_half_way_is_given_up(monkeypatch):
+    """The deadline itself, with a clock of its own; how it frees connections is tested on a running program."""
+    now = [0.0]
+    seen = []
+
+    async def app(scope, receive, send):
+        while True:
+            seen.append(await receive())
+
+    async def run():
+        sent = []
+        kind = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+        scope = {"type": "http", "method": "POST", "path": "/x", "headers": [(b"host", b"h:1"), *kind]}
+
+        async def receive():
+            now[0] += 10.0
+            if now[0] > 20:
+                await asyncio.sleep(3600)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+        async def send(message):
+            sent.append(message)
+
+        monkeypatch.setattr(gate, "DRAIN_SECONDS", 0.01)
+        monkeypatch.setattr(gate, "BODY_SECONDS", 0.05)
+        await Gate(app, {"h:1"}, lambda: now[0])(scope, receive, send)
+        return sent
+
+    sent = asyncio.run(run())
+    assert len(seen) == 2
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]

@@ -18,6 +18,7 @@ HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 20.0  # from the first byte, or from the start of the connection, to a whole header
 KEEP_ALIVE_SECONDS = 15
 MOST_CONNECTIONS = 512  # beyond this the one that has been waiting longest is closed
+MOST_ANSWERED = 1536  # beyond this, when all are being answered, a new one is closed
 SWEEP_SECONDS = 1.0
 
 
@@ -35,6 +36,8 @@ class Connection(H11Protocol):
             idle = [c for c in self.connections if isinstance(c, Connection) and c.idle]
             if idle:
                 min(idle, key=lambda c: c.waiting_since).drop()
+            elif len(self.connections) > MOST_ANSWERED:
+                self.drop()
 
     @property
     def idle(self) -> bool:

@@ -56,5 +56,7 @@ def set_up(folder: Path) -> Path | None:
     root.setLevel(logging.WARNING)
     logging.getLogger("patchbay").setLevel(logging.INFO)
     logging.getLogger("webui").setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no warning
+    logging.raiseExceptions = False  # a full disk must not fill the terminal
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     return path

@@ -8,24 +8,20 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 
 from webui.core.config import Config
-from webui.core.errors import PatchbayError
+from webui.runtime.app import App, create_app
 from webui.server import logs
 from webui.server.connection import HEADER_BYTES, KEEP_ALIVE_SECONDS, Connection, raise_file_limit, sweep
 from webui.server.hosts import BACKLOG, bracketed, listen, network_address
-
-if TYPE_CHECKING:
-    from webui.runtime.app import App
-    from webui.server.site import Site
+from webui.server.site import Site, create_site
 
 AFTER_PAGE = 0.3  # how long after the first page Gradio is imported, in seconds
 AT_LATEST = 1.5  # how long after the start, when nobody asks for the page
@@ -37,28 +33,16 @@ log = logging.getLogger("patchbay.server")
 
 
 def serve(config: Config) -> int:
-    """Serve until a signal asks to end; the exit status."""
-    try:
-        sockets, port = listen(config)
-    except PatchbayError as error:
-        print(f"Patchbay: {error}", file=sys.stderr)
-        return 2
-    config = replace(config, port=port)
-    logs.set_up(config.data / "logs")
-    raise_file_limit()
-    # What follows needs most of the time of a start.
-    from webui.runtime.app import create_app
-    from webui.server.site import create_site
-
-    try:
+    """Serve until a signal asks to end; the exit status. PatchbayError says why it cannot."""
+    sockets, port = listen(config)
+    with contextlib.ExitStack() as opened:
+        for one in sockets:
+            opened.enter_context(one)
+        config = replace(config, port=port)
+        logs.set_up(config.data / "logs")
+        raise_file_limit()
         app = create_app(config)
-    except PatchbayError as error:
-        for opened in sockets:
-            opened.close()
-        print(f"Patchbay: {error}", file=sys.stderr)
-        return 2
-    server = Server(app, create_site(app), alone=True)
-    asyncio.run(server.serve(sockets))
+        asyncio.run(Server(app, create_site(app), alone=True).serve(sockets))
     return 0
 
 

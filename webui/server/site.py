@@ -5,7 +5,6 @@ Order of what answers a path: our own routes, the routes of extensions, then Gra
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from webui import refusal
 from webui.core.errors import PatchbayError
+from webui.core.version import program_version
 from webui.gate import Gate
 from webui.login import Login
 from webui.refusal import Refusal
@@ -131,17 +131,6 @@ class Extensions:
 def create_site(app: App) -> Site:
     """The site of an app, as an ASGI app."""
     return Site(app, page.routes(app))
-
-
-def program_version() -> str:
-    """The version of the program."""
-    try:
-        return importlib.metadata.version("patchbay")
-    except importlib.metadata.PackageNotFoundError:
-        import tomllib
-
-        text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-        return str(tomllib.loads(text)["project"]["version"])
 
 
 async def _in_words(request: Request, error: Exception) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from webui.core.errors import PatchbayError, SettingError
+from webui.core.version import program_version
 from webui.ui.page import view
 from webui.ui.page.bodies import Key, number, read
 from webui.ui.page.chats import Chats
@@ -83,7 +83,7 @@ class State:
         """Everything that the page needs to begin."""
         app = self.app
         return {
-            "version": _version(),
+            "version": program_version(),
             **await self._chats(0, CHATS),
             "running": sorted({r.chat for r in app.replies.values() if r.chat and not r.done}),
             "models": await app.call(view.models_json, app),
@@ -184,10 +184,3 @@ def _heard(task: asyncio.Task[Any]) -> None:
     """Take notice of how a task ended, so that nobody warns that nobody did."""
     if not task.cancelled():
         task.exception()
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("patchbay")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return ""
