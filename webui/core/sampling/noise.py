@@ -13,6 +13,7 @@ a number in (0, 1) with 64 bits, which is turned into Gumbel noise so that the w
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ _MASK = (1 << 64) - 1
 _TO_UNIT = 2.0**-64
 _ALMOST_ONE = 1 - 2.0**-53
 _CHUNK = 16384
+_ODD = np.uint32(0x9E3779B1)
 Words = NDArray[np.uint32]
 
 
@@ -44,8 +46,8 @@ def uniform(seed: int, position: int, purpose: int) -> float:
 
 def gumbel(key: int, ids: NDArray[np.integer]) -> NDArray[np.float64]:
     """Standard Gumbel noise of these token ids under a key."""
-    unit = _word(key, ids.astype(np.uint32)).astype(np.float64) * 2.0**32
-    unit += _word(splitmix(key), ids.astype(np.uint32))
+    unit = _word(key, ids).astype(np.float64) * 2.0**32
+    unit += _word(splitmix(key), ids)
     unit += 0.5
     unit *= _TO_UNIT
     np.minimum(unit, _ALMOST_ONE, out=unit)
@@ -62,19 +64,28 @@ def may_exceed(key: int, ids: NDArray[np.integer] | int, noise: float) -> NDArra
     if bound >= 2.0**32 - 1:
         return np.arange(count)
     limit = np.uint32(math.ceil(bound))
+    spread = _spread(ids) if isinstance(ids, int) else ids.astype(np.uint32) * _ODD
     found = []
     for start in range(0, count, _CHUNK):  # pieces that stay in the processor's cache
-        end = min(start + _CHUNK, count)
-        part = np.arange(start, end, dtype=np.uint32) if isinstance(ids, int) else ids[start:end].astype(np.uint32)
-        found.append(np.flatnonzero(_word(key, part) <= limit) + start)
+        found.append(np.flatnonzero(_mix(key, spread[start : start + _CHUNK]) <= limit) + start)
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
-def _word(key: int, tokens: Words) -> Words:
-    """32 hashed bits for each token; the array that is given is used up."""
-    x, shifted = tokens, np.empty_like(tokens)
-    x *= np.uint32(0x9E3779B1)
-    x ^= np.uint32(key & 0xFFFFFFFF)
+@lru_cache(maxsize=4)
+def _spread(count: int) -> Words:
+    """The first step of the hash for all tokens below ``count``, which is the same under every key."""
+    return np.arange(count, dtype=np.uint32) * _ODD
+
+
+def _word(key: int, ids: NDArray[np.integer]) -> Words:
+    """32 hashed bits for each token."""
+    return _mix(key, ids.astype(np.uint32) * _ODD)
+
+
+def _mix(key: int, spread: Words) -> Words:
+    """The rest of the hash."""
+    x = spread ^ np.uint32(key & 0xFFFFFFFF)
+    shifted = np.empty_like(x)
     x ^= np.right_shift(x, np.uint32(16), out=shifted)
     x *= np.uint32(0x7FEB352D)
     x += np.uint32(key >> 32)
