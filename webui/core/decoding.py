@@ -21,28 +21,30 @@ Logits = NDArray[np.float32]
 
 
 class TokenLoop(OneAtATime):
-    """An Engine that writes one reply at a time from logits.
+    """An Engine that writes replies from logits, a pass at a time.
 
     A subclass sets ``info``, implements ``tokenize``, ``token_bytes``, ``forward`` and ``keep``, and may implement
-    ``interrupt`` and ``resume`` when a forward pass of its engine can be broken off.
+    ``interrupt`` and ``resume`` when a forward pass of its engine can be broken off. With several ``lanes``, each with
+    a cache of its own, as many replies take turns, and as many chats find their beginning still read.
     """
 
     slice = 256  # most prompt tokens read in one step; a cancelled job waits for one slice at most
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int = 1) -> None:
         super().__init__()
-        self.cached: list[int] = []  # the ids whose keys and values the engine holds
-        self._current = ""
+        self.places = lanes
+        self.cached: list[list[int]] = [[] for _ in range(lanes)]  # the ids whose keys and values each lane holds
+        self._free = list(range(lanes))  # least recently used first
 
-    def forward(self, ids: Sequence[int], *, logits: bool) -> Logits | None:
-        """Read ``ids`` behind the cached ones; the logits after the last one if asked for (else an empty array).
+    def forward(self, lane: int, ids: Sequence[int], *, logits: bool) -> Logits | None:
+        """Read ``ids`` behind the lane's cached ones; the logits after the last one if asked for, else an empty array.
 
         None when the pass was interrupted; the cache then holds what it held before.
         """
         raise TypeError(f"{type(self).__name__} must implement forward")
 
-    def keep(self, count: int) -> int:
-        """Forget all but the first ``count`` cached tokens; how many are really kept (fewer when it cannot be done)."""
+    def keep(self, lane: int, count: int) -> int:
+        """Forget all but the lane's first ``count`` tokens; how many are kept (fewer when it cannot be done)."""
         raise TypeError(f"{type(self).__name__} must implement keep")
 
     def interrupt(self) -> None:
@@ -52,9 +54,9 @@ class TokenLoop(OneAtATime):
         """Forget an interruption."""
 
     def cancel(self, job_id: str) -> None:
-        """Flag a job, and break off the pass that runs for it."""
+        """Flag a job, and break off the pass that runs, so that the job's end does not wait for another's prompt."""
         super().cancel(job_id)
-        if job_id == self._current:
+        if job_id in self._cancelled:
             self.interrupt()
 
     def sampler(self, job: Job) -> Sampler:
@@ -74,11 +76,19 @@ class TokenLoop(OneAtATime):
     def generate(self, job: Job, cancelled: threading.Event) -> Iterator[Event]:
         """Started, Progress for each slice of the prompt, Sampled for each token."""
         self._check(job)
-        self._current = job.id
+        lane = self._choose(job.prompt)
+        self._free.remove(lane)
         try:
-            yield from self._generate(job, cancelled)
+            yield from self._generate(job, cancelled, lane)
         finally:
-            self._current = ""
+            self._free.append(lane)
+
+    def _choose(self, prompt: Sequence[int]) -> int:
+        """The free lane that holds most of the prompt's beginning; the one that rested longest where none does."""
+        shared = {lane: common_prefix(self.cached[lane], prompt) for lane in self._free}
+        best = max(shared, key=lambda lane: shared[lane])
+        # A lane that shares little (a start token, the same system prompt) belongs to another chat.
+        return best if shared[best] * 2 >= min(len(prompt), len(self.cached[best])) else self._free[0]
 
     def _check(self, job: Job) -> None:
         if job.kind != "generate":
@@ -91,20 +101,19 @@ class TokenLoop(OneAtATime):
         if wrong is not None:
             raise GenerationFailed(f"The prompt holds token {wrong}; the model has 0 to {self.info.vocabulary - 1}.")
 
-    def _generate(self, job: Job, cancelled: threading.Event) -> Iterator[Event]:
-        prompt = list(job.prompt)
-        shared = common_prefix(self.cached, prompt)
-        done = self._keep(min(shared, len(prompt) - 1))
+    def _generate(self, job: Job, cancelled: threading.Event, lane: int) -> Iterator[Event]:
+        prompt, cached = list(job.prompt), self.cached[lane]
+        done = self._keep(lane, min(common_prefix(cached, prompt), len(prompt) - 1))
         yield Started(job.id, len(prompt), done, job.seed, context=self.info.context)
         sampler = self.sampler(job)
         logits: Logits | None = None
         yield Progress(job.id, "prompt", done, len(prompt))
         while done < len(prompt):
             part = prompt[done : done + self.slice]
-            done += len(part)
-            logits = self._forward(part, done == len(prompt), cancelled)
-            if logits is None:
-                return
+            logits = self._forward(lane, part, done + len(part) == len(prompt), cancelled)
+            if logits is not None:
+                done += len(part)
+                logits = logits.copy()  # another job may have the next turn, and the engine one place for them
             yield Progress(job.id, "prompt", done, len(prompt))
         written = 0
         while logits is not None and not cancelled.is_set():
@@ -114,26 +123,30 @@ class TokenLoop(OneAtATime):
                 return
             yield Sampled(job.id, id)
             written += 1
-            if written >= job.max_tokens or len(self.cached) >= self.info.context:
+            if written >= job.max_tokens or len(cached) >= self.info.context:
                 yield Finish(job.id, "length")
                 return
-            logits = self._forward([id], True, cancelled)
+            while (logits := self._forward(lane, [id], True, cancelled)) is None and not cancelled.is_set():
+                yield Progress(job.id, "prompt", len(prompt), len(prompt))
 
-    def _keep(self, count: int) -> int:
-        kept = self.keep(count) if count < len(self.cached) else count
-        del self.cached[kept:]
+    def _keep(self, lane: int, count: int) -> int:
+        cached = self.cached[lane]
+        kept = self.keep(lane, count) if count < len(cached) else count
+        del cached[kept:]
         return kept
 
-    def _forward(self, ids: list[int], logits: bool, cancelled: threading.Event) -> Logits | None:
-        """One forward pass, run again when an interruption was meant for an earlier job; None when cancelled."""
-        while True:
-            self.resume()
-            if cancelled.is_set():
-                return None
-            found = self.forward(ids, logits=logits)
-            if found is not None:
-                self.cached += ids
-                return found
+    def _forward(self, lane: int, ids: list[int], logits: bool, cancelled: threading.Event) -> Logits | None:
+        """One forward pass; None when it was interrupted: for this job, or for another, and must be run again."""
+        self.resume()
+        if any(flag.is_set() for flag in self._cancelled.values()):
+            return None
+        before = len(self.cached[lane])
+        found = self.forward(lane, ids, logits=logits)
+        if found is not None:
+            self.cached[lane] += ids
+        elif len(self.cached[lane]) != before and not cancelled.is_set():
+            raise GenerationFailed("The engine lost the conversation when it was interrupted.", "Ask again.")
+        return found
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
