@@ -98,7 +98,7 @@ class Threads:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = context.run(_settled, function)
+                result = context.run(function)
             except BaseException as error:
                 future.set_exception(_carried(error))
             else:
@@ -142,8 +142,8 @@ def _carried(error: BaseException) -> Exception:
     return carried
 
 
-def _settled(function: Callable[[], Any]) -> Any:
-    result = function()
+def settled(result: Any) -> Any:
+    """The result of a call; a coroutine is run to its end in this thread."""
     return asyncio.run(_awaited(result)) if inspect.iscoroutine(result) else result
 
 

@@ -15,7 +15,6 @@ import functools
 import inspect
 import threading
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -31,9 +30,9 @@ from webui.core.fields import did_you_mean
 from webui.runtime import hooks
 from webui.runtime.plugins import discovery
 from webui.runtime.plugins.answers import check
-from webui.runtime.plugins.calls import Marker, Threads, quieted, trace
+from webui.runtime.plugins.calls import Marker, Threads, quieted, settled, trace
 from webui.runtime.plugins.discovery import Kind
-from webui.runtime.plugins.records import Problem, Record
+from webui.runtime.plugins.records import Problem, Record, formatted
 from webui.runtime.plugins.streams import Stage, Stream
 from webui.runtime.stores import SettingsStore
 
@@ -259,8 +258,7 @@ class Plugins:
     def _submit(self, record: Record, function: Callable[[], Any]) -> Future[Any]:
         def run() -> Any:
             with quieted(), self._marker.running(record.name):
-                result = function()
-                return asyncio.run(_awaited(result)) if inspect.iscoroutine(result) else result
+                return settled(function())
 
         return self._threads.submit(run)
 
@@ -292,7 +290,7 @@ class Plugins:
             failure = error
         elif isinstance(error, BaseException):
             text = str(error) or type(error).__name__
-            failure = ExtensionFailed(record.name, text, getattr(error, "hint", ""), _formatted(error))
+            failure = ExtensionFailed(record.name, text, getattr(error, "hint", ""), formatted(error))
         else:
             failure = ExtensionFailed(record.name, error)
         record.strikes += 1
@@ -316,7 +314,7 @@ class Plugins:
         text = failure.message.removeprefix(f"The extension {record.name} failed: ")
         cause = failure.__cause__
         record.error, record.hint = text, failure.hint
-        record.traceback = failure.traceback or (_formatted(cause) if cause is not None else "")
+        record.traceback = failure.traceback or (formatted(cause) if cause is not None else "")
         self._problem(record.name, hook, f"{text} {failure.hint}".strip(), record.traceback)
 
     def _problem(self, plugin: str, hook: str, message: str, trace: str = "") -> None:
@@ -389,14 +387,3 @@ def _begin(implementation: Any, arguments: dict[str, Any], events: Any) -> Any:
 def _quietly(function: Callable[..., T], *arguments: Any) -> T:
     with quieted():
         return function(*arguments)
-
-
-async def _awaited(coroutine: Any) -> Any:
-    return await coroutine
-
-
-def _formatted(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except SystemError:  # Python 3.11 parses the source for it, which fails when two threads do so at once
-        return f"{type(error).__name__}: {error}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from webui.runtime.stores.chats import ChatStore, ChatSummary
+from webui.runtime.stores.chats import ChatStore
 from webui.runtime.stores.presets import PresetStore, StoredPreset
+from webui.runtime.stores.rows import ChatSummary
 from webui.runtime.stores.search import Hit
 from webui.runtime.stores.settings import SettingsStore
 

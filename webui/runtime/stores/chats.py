@@ -13,7 +13,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,13 @@ from webui.core.chat import Chat, Message, new_id
 from webui.core.errors import Conflict, NotFound, PatchbayError, StoreError
 from webui.runtime.stores import rows, search
 from webui.runtime.stores.database import Database
+from webui.runtime.stores.rows import ChatSummary
 from webui.runtime.stores.search import Hit
 
 CACHED = 16  # chats kept in memory
 KEPT_DAYS = 30  # that deleted chats and messages can be brought back
 _CLOSING = 3.0  # seconds that the backup at the end may take
 _DAY = 86400.0
-
-
-@dataclass(frozen=True, slots=True)
-class ChatSummary:
-    """A chat as a list shows it."""
-
-    id: str
-    title: str
-    updated: float
-    preview: str  # beginning of the message on show
 
 
 class ChatStore:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from webui.core.chat import Chat, Message
@@ -38,6 +39,16 @@ WRITE_MESSAGE: Final = (
     "model = :model, loader = :loader, preset = :preset, error = :error, details = :details "
     "WHERE id = :id AND chat = :chat"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSummary:
+    """A chat as a list shows it."""
+
+    id: str
+    title: str
+    updated: float
+    preview: str  # beginning of the message on show
 
 
 def message_row(message: Message, chat_id: str) -> dict[str, Any]:
