@@ -11,20 +11,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(*words: str) -> str:
+def is_clean(*words: str) -> None:
     done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=900)
-    return "" if done.returncode == 0 else done.stdout + done.stderr
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
 
 
 def test_the_linter_finds_nothing() -> None:
-    assert not run("ruff", "check", "--no-cache", "--output-format", "concise", ".")
+    is_clean("ruff", "check", "--no-cache", "--output-format", "concise", ".")
 
 
 def test_the_formatter_would_change_nothing() -> None:
-    assert not run("ruff", "format", "--no-cache", "--check", ".")
+    is_clean("ruff", "format", "--no-cache", "--check", ".")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_type_checker_finds_nothing() -> None:
-    assert not run("mypy", "--no-color-output")
+    is_clean("mypy", "--no-color-output")

@@ -16,8 +16,6 @@ from typing import IO
 
 from webui.core.errors import PatchbayError, StoreError
 
-RUNNING_HOOK = "running-hook"  # holds the name of the extension whose hook runs right now; a crash leaves it behind
-
 
 def prepare_folder(folder: Path) -> None:
     """Make the data folder, for its owner only; StoreError names it when it cannot be written to."""
@@ -79,7 +77,9 @@ def read_key(folder: Path) -> tuple[str, bool]:
 
 def take_running_hook(folder: Path) -> str:
     """The extension whose hook was running when the last program died, or nothing; asked once."""
-    path = folder / RUNNING_HOOK
+    from webui.runtime.plugins.calls import RUNNING  # only needed after a crash
+
+    path = folder / RUNNING
     try:
         name = path.read_text(encoding="utf-8", errors="replace").strip()
         path.unlink()

@@ -197,6 +197,38 @@ def test_after_a_crash_the_extension_that_was_running_is_left_out(
     assert take_running_hook(tmp_path) == ""
 
 
+@unix
+def test_an_extension_that_ends_the_program_is_left_out_of_the_next_start(tmp_path: Path) -> None:
+    """The whole way: the program under its watcher, with an extension that calls os._exit when it starts."""
+    data = tmp_path / "data"
+    (data / "extensions").mkdir(parents=True)
+    (data / "extensions" / "killer.py").write_text(
+        '"""Ends everything."""\nimport os\nfrom webui import hookimpl\n\n'
+        "@hookimpl\ndef lifespan(app):\n    os._exit(3)\n"
+    )
+    (data / "settings.yaml").write_text("extensions:\n  killer:\n    'on': true\n")
+    watch = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from webui.setup.supervise import Supervisor\n"
+        "sys.exit(Supervisor(Path(sys.argv[1]), Path(sys.executable)).run(sys.argv[2:]))\n"
+    )
+    words = ["--data-dir", str(data), "--no-browser", "--port", free_port()]
+    with subprocess.Popen(
+        [sys.executable, "-c", watch, str(ROOT), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        said = []
+        for line in process.stdout or ():
+            said.append(line)
+            if "Patchbay is at" in line:
+                break
+        process.terminate()
+        assert process.wait(30) == 0
+    text = "".join(said)
+    assert "Patchbay ended unexpectedly (exit status 3); starting it again." in text
+    assert "The extension killer was running when Patchbay ended; it is left out this time." in text
+    assert "Patchbay is at" in text
+
+
 def test_a_window_without_pywebview_gets_a_clear_word(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     if cli.find_spec("webview"):
         pytest.skip("pywebview is installed")
