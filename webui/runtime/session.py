@@ -12,6 +12,7 @@ from webui.core.events import Event, Failed, Finish, Progress, Sampled, Started,
 from webui.core.fields import build
 from webui.core.loader import Capabilities, Engine, Job, ModelSpec
 from webui.core.prompt import PLAIN_STOPS, PLAIN_TEMPLATE, Prompt, Prompter, Template, template_variables
+from webui.core.sampling import plan
 from webui.core.settings import GenerationSettings
 from webui.core.text import Piece, TextStream, opened_thought
 
@@ -98,7 +99,7 @@ class Session:
             dropped=prompt.dropped,
             prompt=prompt.text,
             context=context,
-            warnings=self._capabilities.ignored([n for n in request["settings"] if n != "auto_max_tokens"]),
+            warnings=tuple(plan(settings, self._capabilities)),
         )
         stops = (*settings.stop, *(PLAIN_STOPS if self._plain else ()))
         stream = TextStream(
