@@ -148,14 +148,14 @@ def _open(folder: ModelFolder, options: ExLlamaV2Options, report: Report) -> Eng
             """Passes may run again."""
             self._stop.clear()
 
-        def keep(self, count: int) -> int:
+        def keep(self, lane: int, count: int) -> int:
             """Set the cache back."""
             self._cache.current_seq_len = count
             return count
 
-        def forward(self, ids: Sequence[int], *, logits: bool) -> Logits | None:
+        def forward(self, lane: int, ids: Sequence[int], *, logits: bool) -> Logits | None:
             """One pass over a slice behind the cached tokens."""
-            before = len(self.cached)
+            before = len(self.cached[lane])
             with torch.inference_mode():
                 out = self._model.forward(
                     torch.tensor([list(ids)], dtype=torch.long),
@@ -165,7 +165,7 @@ def _open(folder: ModelFolder, options: ExLlamaV2Options, report: Report) -> Eng
                     abort_event=self._stop,
                 )
                 if out is None and self._stop.is_set():
-                    self.keep(before)
+                    self.keep(lane, before)
                     return None
                 if out is None:
                     return torch.empty(0).numpy()

@@ -30,6 +30,9 @@ class HuggingFaceOptions:
         0, "Tokens that fit. 0 takes what the model was trained for, at most 8192.",
         form=(0, 131_072, 256), valid=(0, 16_777_216),
     )  # fmt: skip
+    parallel: int = setting(
+        2, "Conversations kept in memory, whose replies take turns.", form=(1, 8, 1), valid=(1, 64)
+    )  # fmt: skip
     device: str = setting(
         "auto",
         "Where it computes. auto takes a graphics card when PyTorch sees one.",
@@ -71,7 +74,9 @@ class HuggingFace:
 
     def capabilities(self) -> Capabilities:
         """Every setting acts: the sampling is ours, on the model's logits."""
-        return Capabilities(settings=dict.fromkeys(describe(GenerationSettings), "reference"))
+        return Capabilities(
+            settings=dict.fromkeys(describe(GenerationSettings), "reference"), parallel=HuggingFaceOptions.parallel
+        )
 
     def open(self, spec: ModelSpec, options: HuggingFaceOptions, report: Report) -> Engine:
         """Load a folder. Raises LoadFailed for pickled weights, foreign code, and what Transformers cannot open."""

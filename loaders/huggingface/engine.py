@@ -187,14 +187,14 @@ class _Bar:
 
 
 class HuggingFaceEngine(TokenLoop):
-    """A loaded model with one growing cache, which the next job reuses as far as it begins the same."""
+    """A loaded model with a growing cache for each lane."""
 
     def __init__(self, folder: ModelFolder, options: HuggingFaceOptions, tokens: FolderTokenizer, model: Any) -> None:
-        super().__init__()
+        super().__init__(lanes=options.parallel)
         self._model = model
         self._tokens = tokens
         self._device = model.device
-        self._cache = cache.growing_cache(model.config)
+        self._caches = [cache.growing_cache(model.config) for _ in range(self.places)]
         self._interrupted = False
         parameters = inspect.signature(model.forward).parameters
         self._extra = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
@@ -253,21 +253,21 @@ class HuggingFaceEngine(TokenLoop):
         """Passes may run again."""
         self._interrupted = False
 
-    def keep(self, count: int) -> int:
+    def keep(self, lane: int, count: int) -> int:
         """Cut the cache; start a new one where that cannot be done (sliding windows, recurrent layers)."""
-        if count and cache.cut(self._cache, count):
+        if count and cache.cut(self._caches[lane], count):
             return count
-        self._cache = cache.growing_cache(self._model.config)
+        self._caches[lane] = cache.growing_cache(self._model.config)
         return 0
 
-    def forward(self, ids: Sequence[int], *, logits: bool) -> Logits | None:
-        """One pass over a slice behind the cached tokens."""
-        before = len(self.cached)
+    def forward(self, lane: int, ids: Sequence[int], *, logits: bool) -> Logits | None:
+        """One pass over a slice behind the lane's tokens."""
+        before = len(self.cached[lane])
         try:
             with torch.inference_mode():
                 out = self._model(
                     input_ids=torch.tensor([list(ids)], device=self._device),
-                    past_key_values=self._cache,
+                    past_key_values=self._caches[lane],
                     use_cache=True,
                     **self._extra,
                 )
@@ -275,8 +275,8 @@ class HuggingFaceEngine(TokenLoop):
                     return np.empty(0, np.float32)
                 row: Logits = out.logits[0, -1].float().cpu().numpy()
         except BaseException as error:
-            if self.keep(before) != before:
-                self.cached.clear()
+            if self.keep(lane, before) != before:
+                self.cached[lane].clear()
             if isinstance(error, _Interrupted):
                 return None
             raise
@@ -287,14 +287,16 @@ class HuggingFaceEngine(TokenLoop):
     def memory(self) -> MemoryReport:
         """Weights, cache, process, and what is free on the graphics card."""
         free = torch.cuda.mem_get_info()[0] if self._device.type == "cuda" else None
-        return MemoryReport(self.info.size, cache.size(self._cache), 0, psutil.Process().memory_info().rss, free)
+        return MemoryReport(
+            self.info.size, sum(map(cache.size, self._caches)), 0, psutil.Process().memory_info().rss, free
+        )
 
     def close(self) -> None:
         """Drop the model and hand its memory back to the system."""
         for hook in self._hooks:
             hook.remove()
-        self._model = self._cache = None
-        self._hooks = []
+        self._model = None
+        self._caches, self._hooks = [], []
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

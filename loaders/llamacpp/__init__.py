@@ -36,6 +36,10 @@ class LlamaCppOptions:
         0, "Tokens that fit. 0 takes what the model was trained for, at most 8192, and less when memory is short.",
         form=(0, 131_072, 256), valid=(0, 16_777_216), aliases=("n_ctx", "ctx_size"),
     )  # fmt: skip
+    parallel: int = setting(
+        2, "Conversations kept in memory, whose replies take turns. Fewer when memory is short.",
+        group=CACHE, form=(1, 8, 1), valid=(1, 64),
+    )  # fmt: skip
     gpu_layers: int = setting(
         -1, "Layers that lie on the graphics card. -1 is all that there are; without a usable card it changes nothing.",
         group=SPEED, form=(-1, 128, 1), valid=(-1, 10_000), aliases=("n_gpu_layers",),
@@ -112,7 +116,9 @@ class LlamaCpp:
 
     def capabilities(self) -> Capabilities:
         """Every setting acts: the sampling is ours, on the engine's logits."""
-        return Capabilities(settings=dict.fromkeys(describe(GenerationSettings), "reference"))
+        return Capabilities(
+            settings=dict.fromkeys(describe(GenerationSettings), "reference"), parallel=LlamaCppOptions.parallel
+        )
 
     def open(self, spec: ModelSpec, options: LlamaCppOptions, report: Report) -> Engine:
         """Load a GGUF file. Raises LoadFailed with the engine's own reason."""

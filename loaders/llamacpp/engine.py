@@ -39,7 +39,6 @@ LOAD_MODES = {
     (True, True): C.LLAMA_LOAD_MODE_MMAP_MLOCK,
 }
 FLASH = {"auto": -1, "on": 1, "off": 0}
-SEQUENCE = 0
 _backend: list[bool] = []
 
 
@@ -57,11 +56,11 @@ def open_engine(path: Path, header: Header, options: LlamaCppOptions, report: Re
     weights = _weights(path, header)
     on_gpu = bool(C.llama_supports_gpu_offload()) and options.gpu_layers != 0
     # What lies on a graphics card is the card's matter; the host's memory is checked for the rest.
-    context = memory.choose_context(header, options, 0 if on_gpu else weights, free_memory())
+    context, lanes = memory.choose_context(header, options, 0 if on_gpu else weights, free_memory())
     log.clear()
     model = _load(path, options, report, log)
     try:
-        return LlamaEngine(model, header, options, context, on_gpu, log)
+        return LlamaEngine(model, header, options, (context, lanes), on_gpu, log)
     except BaseException:
         C.llama_model_free(model)
         raise
@@ -108,19 +107,19 @@ def _load(path: Path, options: LlamaCppOptions, report: Report, log: Log) -> Any
 
 
 class LlamaEngine(TokenLoop):
-    """A loaded model and one context. One sequence, whose cache the next job reuses as far as it begins the same."""
+    """A loaded model and one context, with a sequence for each lane."""
 
     def __init__(
-        self, model: Any, header: Header, options: LlamaCppOptions, context: int, on_gpu: bool, log: Log
+        self, model: Any, header: Header, options: LlamaCppOptions, room: tuple[int, int], on_gpu: bool, log: Log
     ) -> None:
-        super().__init__()
+        super().__init__(lanes=room[1])
         self._model: Any = model
         self._log = log
         self._header = header
         self._options = options
         self._flag = ctypes.create_string_buffer(2)  # "" = go on; strlen of it is the abort callback, without Python
         self._threads = thread_count(options.threads, header.parameters)
-        self._ctx: Any = self._make_context(context, on_gpu)
+        self._ctx: Any = self._make_context(room[0], on_gpu)
         self._memory = C.llama_get_memory(self._ctx)
         self._vocabulary = Vocabulary(C.llama_model_get_vocab(model))
         self._batch = _Batch(C.llama_n_batch(self._ctx))
@@ -130,11 +129,11 @@ class LlamaEngine(TokenLoop):
     def _make_context(self, context: int, on_gpu: bool) -> Any:
         o = self._options
         params = C.llama_context_default_params()
-        params.n_ctx = context
+        params.n_ctx = context * self.places
         params.n_batch = min(o.batch, context)
         params.n_ubatch = min(o.ubatch, o.batch, context)
-        params.n_seq_max = 1
-        params.kv_unified = True
+        params.n_seq_max = self.places
+        params.kv_unified = False  # each lane computes as if it were alone
         params.n_threads = self._threads
         params.n_threads_batch = o.threads_batch or self._threads
         params.flash_attn_type = FLASH[o.flash_attention]
@@ -155,7 +154,7 @@ class LlamaEngine(TokenLoop):
 
     def _describe(self, on_gpu: bool) -> ModelInfo:
         o, v, trained = self._options, self._vocabulary, C.llama_model_n_ctx_train(self._model)
-        context = C.llama_n_ctx(self._ctx)
+        context = C.llama_n_ctx_seq(self._ctx)
         system = C.llama_print_system_info().decode(errors="replace").strip()
         return ModelInfo(
             context=context,
@@ -176,6 +175,7 @@ class LlamaEngine(TokenLoop):
                 "system": system,
                 "trained_context": trained,
                 "threads": self._threads,
+                "parallel": self.places,
                 "on_gpu": on_gpu,
                 "cache_type": f"{o.cache_type_k}/{o.cache_type_v}",
                 "notes": _notes(system, context, trained),
@@ -198,21 +198,21 @@ class LlamaEngine(TokenLoop):
         """Lower the flag."""
         self._flag[0] = b"\x00"
 
-    def keep(self, count: int) -> int:
+    def keep(self, lane: int, count: int) -> int:
         """Drop the cache behind ``count`` tokens; all of it where a part cannot be dropped (recurrent models)."""
-        if count and C.llama_memory_seq_rm(self._memory, SEQUENCE, count, -1):
+        if count and C.llama_memory_seq_rm(self._memory, lane, count, -1):
             return count
-        C.llama_memory_clear(self._memory, True)
+        C.llama_memory_seq_rm(self._memory, lane, -1, -1)
         return 0
 
-    def forward(self, ids: Sequence[int], *, logits: bool) -> Logits | None:
-        """One decode of a slice behind the cached tokens."""
-        before = len(self.cached)
-        code = C.llama_decode(self._ctx, self._batch.fill(ids, before, logits))
+    def forward(self, lane: int, ids: Sequence[int], *, logits: bool) -> Logits | None:
+        """One decode of a slice behind the lane's tokens."""
+        before = len(self.cached[lane])
+        code = C.llama_decode(self._ctx, self._batch.fill(lane, ids, before, logits))
         if code == 0:
             return self._logits(len(ids) - 1) if logits else np.empty(0, np.float32)
-        if self.keep(before) != before:
-            self.cached.clear()
+        if self.keep(lane, before) != before:
+            self.cached[lane].clear()
         if code == 2:
             self._log.clear()  # the engine calls an interruption an error
             return None
@@ -232,7 +232,7 @@ class LlamaEngine(TokenLoop):
         o = self._options
         return MemoryReport(
             weights=self.info.size,
-            cache=memory.cache_bytes(self._header, self.info.context, o.cache_type_k, o.cache_type_v),
+            cache=memory.cache_bytes(self._header, self.info.context * self.places, o.cache_type_k, o.cache_type_v),
             process=psutil.Process().memory_info().rss,
         )
 
@@ -250,7 +250,7 @@ class _Batch:
     def __init__(self, size: int) -> None:
         int32 = ctypes.POINTER(ctypes.c_int32)
         self._tokens, self._positions = np.zeros(size, np.int32), np.zeros(size, np.int32)
-        self._counts, self._sequences = np.ones(size, np.int32), np.full(size, SEQUENCE, np.int32)
+        self._counts, self._sequences = np.ones(size, np.int32), np.zeros(size, np.int32)
         self._wanted = np.zeros(size, np.int8)
         self._pointers = (int32 * (size + 1))()  # one pointer a token, into the sequences
         np.frombuffer(memoryview(self._pointers).cast("B"), np.uintp)[:size] = (
@@ -266,9 +266,10 @@ class _Batch:
             logits=ctypes.cast(self._wanted.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
         )
 
-    def fill(self, ids: Sequence[int], start: int, logits: bool) -> Any:
-        """The batch with these ids from position ``start`` on, with logits of the last one if wanted."""
+    def fill(self, sequence: int, ids: Sequence[int], start: int, logits: bool) -> Any:
+        """The batch with these ids of a sequence from position ``start`` on, with logits of the last one if wanted."""
         n = len(ids)
+        self._sequences[:n] = sequence
         self._tokens[:n] = ids
         self._positions[:n] = np.arange(start, start + n)
         self._wanted[:n] = 0

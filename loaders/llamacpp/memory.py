@@ -58,24 +58,28 @@ def cache_bytes(header: Header, context: int, type_k: str, type_v: str) -> int:
     return int(context * sum(kv_heads) * (key * FORMATS[type_k][1] + value * FORMATS[type_v][1]))
 
 
-def need(header: Header, options: LlamaCppOptions, context: int, weights: int) -> Need:
-    """What a context of this size needs."""
+def need(header: Header, options: LlamaCppOptions, context: int, lanes: int, weights: int) -> Need:
+    """What so many conversations of a context need."""
     rows = min(options.ubatch, options.batch, context)
     wide = max(header.number("embedding_length") * 8, header.number("feed_forward_length") * 3)
     compute = rows * wide * 4 + (header.vocabulary + rows) * 4
-    return Need(weights, cache_bytes(header, context, options.cache_type_k, options.cache_type_v), compute)
+    return Need(weights, cache_bytes(header, context * lanes, options.cache_type_k, options.cache_type_v), compute)
 
 
-def choose_context(header: Header, options: LlamaCppOptions, weights: int, free: int) -> int:
-    """The context to load with: what was asked for, or as much as is useful and fits.
+def choose_context(header: Header, options: LlamaCppOptions, weights: int, free: int) -> tuple[int, int]:
+    """The context to load with, and for how many conversations: what was asked for, or as much as fits.
 
     Raises LoadFailed with the numbers when it cannot fit, unless ``force`` is set.
     """
     context = options.context or min(header.context or AUTO_CONTEXT, AUTO_CONTEXT)
-    found = need(header, options, context, weights)
+    lanes = options.parallel
+    found = need(header, options, context, lanes, weights)
+    while found.total > free and lanes > 1:
+        lanes -= 1
+        found = need(header, options, context, lanes, weights)
     while not options.context and found.total > free and context // 2 >= LEAST_CONTEXT:
         context //= 2
-        found = need(header, options, context, weights)
+        found = need(header, options, context, lanes, weights)
     if found.total > free and not options.force:
         raise LoadFailed(
             f"The model needs {shown(found.total)} of memory (weights {shown(found.weights)}, conversation of "
@@ -83,4 +87,4 @@ def choose_context(header: Header, options: LlamaCppOptions, weights: int, free:
             f"and {shown(free)} are free.",
             "Choose a smaller context or model, close other programs, or set force to try anyway.",
         )
-    return context
+    return context, lanes

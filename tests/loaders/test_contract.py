@@ -165,7 +165,7 @@ def test_the_same_seed_gives_the_same_text(speaker: Speaker) -> None:
 
 @pytest.mark.parametrize("kind", TOKEN_ENGINES)
 def test_a_reused_prefix_gives_the_same_text(kind: str, tiny: Path) -> None:
-    fresh, warm = (Speaker(kind, open_engine(kind, tiny)) for _ in range(2))
+    fresh, warm = (Speaker(kind, open_engine(kind, tiny, parallel=1)) for _ in range(2))
     warm.run(warm.job("the quick brown fox jumps over a lazy dog and", 30, temperature=0.0))
     for text in ("the quick brown fox jumps over the green system", "the quick brown fox", "user and assistant"):
         job = warm.job(text, 30, temperature=0.0)
@@ -174,7 +174,7 @@ def test_a_reused_prefix_gives_the_same_text(kind: str, tiny: Path) -> None:
         assert isinstance(started, Started)
         assert 0 < started.cached_tokens < len(job.prompt)
         fresh.engine.close()
-        fresh = Speaker(kind, open_engine(kind, tiny))
+        fresh = Speaker(kind, open_engine(kind, tiny, parallel=1))
         expected = [e.id for e in fresh.run(fresh.job(text, 30, temperature=0.0)) if isinstance(e, Sampled)]
         assert [e.id for e in events if isinstance(e, Sampled)] == expected
     fresh.engine.close()
@@ -213,6 +213,45 @@ def test_a_text_that_spells_a_control_token_is_not_one(speaker: Speaker) -> None
         parsed = speaker.engine.tokenize(text, special=True)
         assert not set(speaker.engine.info.eos) & set(plain)
         assert set(speaker.engine.info.eos) & set(parsed)
+
+
+@pytest.mark.parametrize("kind", TOKEN_ENGINES)
+def test_two_chats_take_turns_and_each_finds_its_beginning_read(kind: str, tiny: Path) -> None:
+    engine = open_engine(kind, tiny)
+    speaker = Speaker(kind, engine)
+    texts = ["the quick brown fox jumps", "user and assistant talk of time"]
+    alone = [speaker.text(speaker.job(text, 40, temperature=0.0)) for text in texts]
+    engine.close()
+    speaker.engine = open_engine(kind, tiny)
+    jobs = [speaker.job(text, 40, temperature=0.0) for text in texts]
+    events = speaker.run(*jobs)
+    order = [e.job for e in events if isinstance(e, Sampled)]
+    assert order.index(jobs[1].id) < 20 < len(order) - order[::-1].index(jobs[0].id)
+    for job, expected in zip(jobs, alone, strict=True):
+        own = [e.id for e in events if isinstance(e, Sampled) and e.job == job.id]
+        assert b"".join(map(speaker.engine.token_bytes, own)) == expected
+    for text in texts:
+        job = speaker.job(text + " and", 3)
+        started = speaker.run(job)[0]
+        assert isinstance(started, Started) and started.cached_tokens >= len(job.prompt) - 2
+    speaker.engine.close()
+
+
+@pytest.mark.parametrize("kind", TOKEN_ENGINES)
+def test_one_chats_stop_does_not_wait_for_anothers_prompt(kind: str, slow: Path) -> None:
+    speaker = Speaker(kind, open_engine(kind, slow))
+    found = []
+    for n in range(3):
+        reading, writing = speaker.job(f"{n} fox" * 2500), speaker.endless()
+        speaker.engine.submit(reading)
+        speaker.wait({reading.id}, Started)
+        seconds, events = speaker.cancelled_after(writing, Sampled)
+        assert isinstance(events[-1], Finish) and events[-1].job == writing.id
+        speaker.engine.cancel(reading.id)
+        speaker.wait({reading.id})
+        found.append(seconds)
+    assert min(found) < 0.2
+    speaker.engine.close()
 
 
 @pytest.mark.parametrize(

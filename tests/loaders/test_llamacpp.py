@@ -122,12 +122,14 @@ def test_an_impossible_context_is_a_setting_error(context: float) -> None:
 
 def test_the_automatic_context_shrinks_to_what_fits(tiny: Path) -> None:
     header, options = read_header(tiny / "tiny.gguf"), LlamaCppOptions()
-    whole = need(header, options, 2048, header.size).total
-    assert choose_context(header, options, header.size, whole) == 2048
-    assert choose_context(header, options, header.size, whole - 1) == 1024
+    whole = need(header, options, 2048, 2, header.size).total
+    assert choose_context(header, options, header.size, whole) == (2048, 2)
+    assert choose_context(header, options, header.size, whole - 1) == (2048, 1)
+    less = need(header, options, 2048, 1, header.size).total - 1
+    assert choose_context(header, options, header.size, less) == (1024, 1)
     with pytest.raises(LoadFailed, match="free"):
         choose_context(header, options, header.size, 1000)
-    assert choose_context(header, LlamaCppOptions(force=True), header.size, 1000) == 1024
+    assert choose_context(header, LlamaCppOptions(force=True), header.size, 1000) == (1024, 1)
     assert cache_bytes(header, 1000, "f16", "f16") == 1000 * 2 * 2 * 16 * 2 * 2
     assert cache_bytes(header, 1000, "q8_0", "f16") < cache_bytes(header, 1000, "f16", "f16")
 

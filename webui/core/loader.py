@@ -172,14 +172,16 @@ class OneAtATime:
     A subclass sets ``info`` and implements ``generate(job, cancelled)``, a generator of Sampled (or Token) events, and
     ``tokenize`` and ``token_bytes`` unless its tokens are bytes. Started, counting, ending at ``max_tokens``, waiting,
     cancelling and Finish are done here; a generator may yield Started, Progress and Finish itself when it knows more.
+    An engine that can keep several replies apart raises ``places``: their generators then take turns, by time.
     """
 
     info: ModelInfo
+    places = 1
 
     def __init__(self) -> None:
         self._queue: list[Job] = []
         self._cancelled: dict[str, threading.Event] = {}
-        self._running: _Running | None = None
+        self._running: list[_Running] = []
 
     def generate(self, job: Job, cancelled: threading.Event) -> Iterator[Event]:
         """Write the reply to one job."""
@@ -205,17 +207,19 @@ class OneAtATime:
             flag.set()
 
     def step(self) -> list[Event]:
-        """The next event of the running job, and what became of those that wait; starts the next job when none runs."""
+        """The next event of the job whose turn it is, and what became of those that wait."""
         events = self._leave()
-        if self._running is None and self._queue:
+        while self._queue and len(self._running) < self.places:
             job = self._queue.pop(0)
-            self._running = _Running(job, self._cancelled[job.id], self.generate(job, self._cancelled[job.id]))
+            fair = min((r.spent for r in self._running), default=0.0)
+            cancelled = self._cancelled[job.id]
+            self._running.append(_Running(job, cancelled, self.generate(job, cancelled), fair))
             events += [Progress(j.id, "queued", place, len(self._queue)) for place, j in enumerate(self._queue, 1)]
-        if self._running is not None:
-            running = self._running
+        if self._running:
+            running = min(self._running, key=lambda r: (not r.cancelled.is_set(), r.spent))
             events += running.next()
             if events and isinstance(events[-1], Finish | Failed):
-                self._running = None
+                self._running.remove(running)
                 self._cancelled.pop(running.job.id, None)
         return events
 
@@ -236,26 +240,34 @@ class OneAtATime:
 
 
 class _Running:
-    """The job that is being written: what was counted so far, and how it ends."""
+    """A job that is being written: what was counted so far, and how it ends."""
 
-    def __init__(self, job: Job, cancelled: threading.Event, events: Iterator[Event]) -> None:
+    def __init__(self, job: Job, cancelled: threading.Event, events: Iterator[Event], spent: float) -> None:
         self.job = job
         self.tokens = 0
-        self._cancelled = cancelled
+        self.cancelled = cancelled
+        self.spent = spent  # seconds of the engine's time
         self._events = events
         self._started = False
         self._began = self._first = time.monotonic()
 
     def next(self) -> list[Event]:
         """The next events; the last one is Finish or Failed when the job has ended."""
+        began = time.monotonic()
         try:
-            if self._cancelled.is_set():
+            return self._next()
+        finally:
+            self.spent += time.monotonic() - began
+
+    def _next(self) -> list[Event]:
+        try:
+            if self.cancelled.is_set():
                 return self._finish("cancelled")
             if self._started and self.tokens >= self.job.max_tokens:
                 return self._finish("length")
             event = next(self._events)
         except StopIteration:
-            return self._finish("cancelled" if self._cancelled.is_set() else "stop")
+            return self._finish("cancelled" if self.cancelled.is_set() else "stop")
         except Exception as error:
             message, hint = getattr(error, "message", str(error)) or type(error).__name__, getattr(error, "hint", "")
             code = type(error).__name__ if isinstance(error, PatchbayError) else "GenerationFailed"
