@@ -28,7 +28,7 @@ HEAD = "from dataclasses import dataclass, replace\nimport os, sys, time\nfrom w
 class Start:
     """What the plugins read of the program's options."""
 
-    data_dir: Path
+    data: Path
     no_extensions: bool = False
     without: tuple[str, ...] = ()
 
@@ -101,6 +101,21 @@ def test_switching_on_and_off_needs_no_restart_and_is_remembered(make, tmp_path)
     with pytest.raises(NotFound, match="Did you mean good"):
         plugins.enable("goood")
     asyncio.run(later.close())
+
+
+def test_a_file_that_is_added_or_taken_away_while_the_program_runs_is_noticed(make, tmp_path):
+    plugins = make()(good=GOOD)
+    (tmp_path / "ext" / "anew.py").write_text(HEAD + textwrap.dedent(GOOD).replace("good", "new"))
+    plugins.refresh()
+    assert [(r.name, r.enabled) for r in plugins.records] == [("anew", False), ("good", True)]
+    plugins.enable("anew")
+    assert fold(plugins).system == "newgood"
+    (tmp_path / "ext" / "anew.py").unlink()
+    plugins.refresh()
+    assert fold(plugins).system == "goodnew"
+    plugins.disable("anew")
+    plugins.refresh()
+    assert [r.name for r in plugins.records] == ["good"] and fold(plugins).system == "good"
 
 
 def test_an_extension_that_was_edited_is_read_anew_when_it_is_switched_on(make, tmp_path):
@@ -441,7 +456,7 @@ from webui.runtime.stores import SettingsStore
 data = Path({str(tmp_path)!r})
 settings = SettingsStore(data)
 settings.save_section("extensions", {{"killer": {{"on": True}}}})
-plugins = Plugins(SimpleNamespace(data_dir=data, no_extensions=False, without=()), settings)
+plugins = Plugins(SimpleNamespace(data=data, no_extensions=False, without=()), settings)
 plugins.load([(data / "ext", "extension", False)])
 asyncio.run(plugins.fold("before_reply", Turn(()), app=None))
 """

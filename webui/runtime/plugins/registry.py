@@ -51,7 +51,8 @@ class Plugins:
 
     def __init__(self, config: Any, settings: SettingsStore, *, budget: float = BUDGET) -> None:
         self._config, self._settings, self.budget = config, settings, budget
-        self._data = Path(config.data_dir)
+        self._data = Path(config.data)
+        self._folders: list[tuple[Path, Kind, bool]] = []
         self.records: list[Record] = []
         self.problems: list[Problem] = []
         self._pluggy = pluggy.PluginManager("patchbay")
@@ -69,37 +70,54 @@ class Plugins:
 
         ``folders`` are (folder, kind, whether it is bundled); those of the program unless given.
         """
-        if folders is None:
-            folders = [
-                (ROOT / "loaders", "loader", True),
-                (ROOT / "extensions", "extension", True),
-                (self._data / "extensions", "extension", False),
-            ]
-        found = [f for folder, kind, bundled in folders for f in discovery.in_folder(folder, kind, bundled)]
-        found += list(discovery.installed())
+        self._folders = folders or [
+            (ROOT / "loaders", "loader", True),
+            (ROOT / "extensions", "extension", True),
+            (self._data / "extensions", "extension", False),
+        ]
         chosen = self._settings.section(SECTION)
-        names: set[str] = set()
-        for each in found:
-            record = Record(each)
+        for record in self._found():
             self.records.append(record)
-            if each.name in names:
-                record.status, record.error = "broken", f"another plugin has the name {each.name}; it comes first."
-                continue
-            names.add(each.name)
-            wish = chosen.get(each.name)
+            wish = chosen.get(record.name)
             wish = wish if isinstance(wish, dict) else {}
-            if each.kind != "loader" and self._config.no_extensions:
+            if record.status == "broken":
+                continue
+            if record.kind != "loader" and self._config.no_extensions:
                 record.status, record.error = "left out", "started without extensions."
-            elif each.name in self._config.without:
+            elif record.name in self._config.without:
                 record.status, record.error = (
                     "left out",
                     "Patchbay ended while it was running; it is left out this time.",
                 )
-            elif not wish.get("on", each.on):
+            elif not wish.get("on", record.found.on):
                 record.error = str(wish.get("reason", ""))
             else:
                 with contextlib.suppress(ExtensionFailed):
                     self._switch_on(record)
+
+    def refresh(self) -> None:
+        """Look again: new plugins are listed, switched off; those that are gone and off are not listed any more."""
+        with self._lock:
+            known = {(r.name, r.origin): r for r in self.records}
+            records = []
+            for record in self._found():
+                old = known.pop((record.name, record.origin), None)
+                if old is not None and record.status != "broken":
+                    old.found, record = record.found, old
+                records.append(record)
+            self.records = records + [r for r in known.values() if r.enabled]
+
+    def _found(self) -> list[Record]:
+        """A record for each plugin that is there now; of two with one name the second is broken."""
+        found = [f for folder, kind, bundled in self._folders for f in discovery.in_folder(folder, kind, bundled)]
+        records, names = [], set()
+        for each in [*found, *discovery.installed()]:
+            record = Record(each)
+            if each.name in names:
+                record.status, record.error = "broken", f"another plugin has the name {each.name}; it comes first."
+            names.add(each.name)
+            records.append(record)
+        return records
 
     def enable(self, name: str) -> None:
         """Switch a plugin on, now and for later starts. Raises ExtensionFailed when it does not import."""
@@ -224,7 +242,11 @@ class Plugins:
         ]
         if not stages:
             return events
-        return Stream(events, stages, _Watch(self, hook, told), self._threads).run()
+
+        def failed(plugin: str, error: BaseException | str, hung: bool) -> None:
+            self._failed(self.record(plugin), hook, error, told, hung=hung)
+
+        return Stream(events, stages, self._marker, failed, self._threads, self.budget).run()
 
     def _implementations(self, hook: str) -> list[tuple[Record, Any]]:
         with self._lock:
@@ -352,28 +374,6 @@ class Plugins:
         context, record.running = record.running, None
         if context is not None:
             self._run(record, "leaving lifespan", functools.partial(context.__exit__, None, None, None))
-
-    @property
-    def marker(self) -> Marker:
-        """Where it is said whose code is running."""
-        return self._marker
-
-
-class _Watch:
-    """What the stream of one reply tells the plugins."""
-
-    def __init__(self, plugins: Plugins, hook: str, told: Told | None) -> None:
-        self._plugins, self._hook, self._told = plugins, hook, told
-        self.budget = plugins.budget
-
-    def enter(self, plugin: str) -> None:
-        self._plugins.marker.enter(plugin)
-
-    def leave(self, plugin: str) -> None:
-        self._plugins.marker.leave(plugin)
-
-    def failed(self, plugin: str, error: BaseException | str, hung: bool = False) -> None:
-        self._plugins._failed(self._plugins.record(plugin), self._hook, error, self._told, hung=hung)
 
 
 _FAILED = object()

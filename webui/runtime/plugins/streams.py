@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from webui.core.events import Attachment, Event, Failed, Finish, Progress, Started, Token
-from webui.runtime.plugins.calls import Threads, quieted
+from webui.runtime.plugins.calls import Marker, Threads, quieted
 
 _EVENTS = (Started, Progress, Token, Attachment, Finish, Failed)
 _LOOK = 0.1  # seconds between two looks at whether a wrapper overruns
@@ -25,19 +25,8 @@ _LINGER = 0.3  # seconds that the end of a reply waits for wrappers to close
 _END = object()
 
 
-class Watch(Protocol):
-    """What a stream needs of the plugins around it."""
-
-    budget: float
-
-    def enter(self, plugin: str) -> None:
-        """Code of this plugin begins to run."""
-
-    def leave(self, plugin: str) -> None:
-        """It has ended, or waits for us."""
-
-    def failed(self, plugin: str, error: BaseException | str, hung: bool = False) -> None:
-        """It raised, returned the wrong thing or overran."""
+#: Told which plugin failed, how, and whether it hung.
+Failing = Callable[[str, BaseException | str, bool], None]
 
 
 @dataclass
@@ -94,8 +83,17 @@ class Taken:
 class Stream:
     """The events of one reply on their way through the wrappers. Iterate it once, from the app's event loop."""
 
-    def __init__(self, events: AsyncIterator[Event], stages: list[Stage], watch: Watch, threads: Threads) -> None:
-        self._events, self._stages, self._watch, self._threads = events, stages, watch, threads
+    def __init__(
+        self,
+        events: AsyncIterator[Event],
+        stages: list[Stage],
+        marker: Marker,
+        failed: Failing,
+        threads: Threads,
+        budget: float,
+    ) -> None:
+        self._events, self._stages, self._marker, self._failed = events, stages, marker, failed
+        self._threads, self._budget = threads, budget
         self.loop = asyncio.new_event_loop()
         self._main: asyncio.AbstractEventLoop | None = None
         self._pull: asyncio.Future[Any] | None = None
@@ -104,12 +102,12 @@ class Stream:
     def work(self, stage: Stage) -> None:
         """The wrapper runs from now on."""
         stage.since = time.monotonic()
-        self._watch.enter(stage.plugin)
+        self._marker.enter(stage.plugin)
 
     def rest(self, stage: Stage) -> None:
         """The wrapper waits for us."""
         stage.since = 0.0
-        self._watch.leave(stage.plugin)
+        self._marker.leave(stage.plugin)
 
     async def run(self) -> AsyncIterator[Event]:
         """The wrapped events."""
@@ -158,9 +156,9 @@ class Stream:
                     return None
                 now = time.monotonic()
                 for stage in self._stages:
-                    if stage.since and now - stage.since > self._watch.budget:
+                    if stage.since and now - stage.since > self._budget:
                         stage.over = True
-                        self._watch.failed(stage.plugin, f"it took more than {self._watch.budget:g} seconds", hung=True)
+                        self._failed(stage.plugin, f"it took more than {self._budget:g} seconds", True)
                         return stage
         finally:
             if not future.done():
@@ -223,7 +221,7 @@ class Stream:
             raise
         except BaseException as error:
             if not stage.over:
-                self._watch.failed(stage.plugin, error)
+                self._failed(stage.plugin, error, False)
         finally:
             await self._close(stage, wrapped)
         taken, stage.taken = stage.taken, []
@@ -241,7 +239,7 @@ class Stream:
                 self.work(stage)
                 await close()
         except BaseException as error:
-            self._watch.failed(stage.plugin, error)
+            self._failed(stage.plugin, error, False)
         finally:
             self.rest(stage)
 
@@ -286,7 +284,7 @@ class Stream:
             with contextlib.suppress(Exception):
                 await asyncio.wait({asyncio.wrap_future(closing)}, timeout=_LINGER)
             if not closing.done():
-                threading.Timer(self._watch.budget, self._judge).start()
+                threading.Timer(self._budget, self._judge).start()
         close = getattr(self._events, "aclose", None)
         if close is not None:
             with contextlib.suppress(RuntimeError):
@@ -303,7 +301,7 @@ class Stream:
         """A wrapper that is still closing after its budget has hung."""
         for stage in self._stages:
             if stage.since:
-                self._watch.failed(stage.plugin, "closing it took too long", hung=True)
+                self._failed(stage.plugin, "closing it took too long", True)
                 self.rest(stage)
 
 
