@@ -31,6 +31,7 @@ def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
         problems = gr.Textbox(label="Failures, newest first", lines=8, max_lines=24, interactive=False)
 
     async def show() -> list[Any]:
+        await app.call(app.plugins.refresh)
         records = [r for r in app.plugins.records if r.kind == "extension"]
         choices = [(r.name, r.name) for r in records]
         return [
