@@ -94,7 +94,7 @@ def test_a_killed_program_loses_nothing_older_than_a_second(tmp_path: Path) -> N
     kill_the_program(tmp_path, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_a_program_killed_a_hundred_times_loses_nothing(tmp_path: Path) -> None:
     kill_the_program(tmp_path, 100)
@@ -131,7 +131,7 @@ def test_a_killed_worker_is_a_sentence_in_the_chat(tmp_path: Path) -> None:
     kill_the_worker(tmp_path, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_worker_killed_a_hundred_times_never_takes_the_program_along(tmp_path: Path) -> None:
     kill_the_worker(tmp_path, 100)
