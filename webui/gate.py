@@ -16,6 +16,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.refusal import Refusal, answer
@@ -30,6 +31,7 @@ FORMS = ("/login", "/logout")
 BODY_SECONDS = 25.0  # a JSON body is here by then
 UPLOAD_SECONDS = 300.0  # a large upload over a slow network, as long as it moves
 SEND_SECONDS = 60.0  # a client that reads nothing for this long is gone
+CLOSED = 499  # what the log says when the client left before it was answered
 DRAIN_SECONDS = 1.0  # how long a refused body is still read, so that its sender gets to see the answer
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -187,6 +189,8 @@ class _Exchange:
             await self.gate.app(scope, self.receive, self.send)
         except _Gone:
             pass
+        except ClientDisconnect:
+            self.status = CLOSED
         except Refusal as refusal:
             self.refusal = self.refusal or refusal
         except Exception:

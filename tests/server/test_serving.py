@@ -327,3 +327,40 @@ def test_the_page_answers_while_gradio_is_imported(start):
         assert status == 200 or (status, headers["retry-after"]) == (503, "1")
         time.sleep(0.05)
     assert slowest < 3
+
+
+@pytest.mark.slow
+def test_a_thousand_reloads_and_five_hundred_cut_replies_leave_nothing_behind(start):
+    program = start()
+    program.wait_until_it_answers()
+    program.wait_for_panels()
+    process = psutil.Process(program.process.pid)
+    _, reply = chat_with_echo(program, "word " * 2000)
+
+    def reload(times: int) -> None:
+        for _ in range(times):
+            for path in ("/", "/ui/state", "/ui/chats", "/static/js/main.js", "/config"):
+                assert program.ask(path)[0] == 200
+
+    def cut(times: int) -> None:
+        for _ in range(times):
+            connection = http.client.HTTPConnection("127.0.0.1", program.port, timeout=10)
+            connection.request("GET", f"/ui/replies/{reply}/follow?number=0")
+            connection.getresponse().read1(10)
+            connection.close()
+
+    def measure() -> tuple[float, int, int, int]:
+        time.sleep(2)
+        memory = process.memory_info().rss / 1e6
+        return memory, process.num_threads(), process.num_fds(), len(process.children(recursive=True))
+
+    reload(100)
+    cut(50)
+    before = measure()
+    reload(900)
+    cut(450)
+    after = measure()
+    assert after[0] - before[0] < 12, (before, after)
+    assert after[1] <= before[1] + 2
+    assert after[2] <= before[2] + 2
+    assert after[3] <= before[3]

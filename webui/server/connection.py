@@ -33,9 +33,9 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self.waiting_since = time.monotonic()
         if len(self.connections) > MOST_CONNECTIONS:
-            idle = [c for c in self.connections if isinstance(c, Connection) and c.idle]
-            if idle:
-                min(idle, key=lambda c: c.waiting_since).drop()
+            slow = [c for c in self.connections if isinstance(c, Connection) and c.waits_for_client]
+            if slow:
+                min(slow, key=lambda c: c.waiting_since).drop()
             elif len(self.connections) > MOST_ANSWERED:
                 self.drop()
 
@@ -43,6 +43,11 @@ class Connection(H11Protocol):
     def idle(self) -> bool:
         """Whether no request is being answered on it."""
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the client has yet to ask, or to send the rest of what it began to."""
+        return self.idle or (self.cycle.more_body and not self.cycle.response_started)
 
     def data_received(self, data: bytes) -> None:
         """The clock of a kept connection starts anew with the first byte of the next request."""
@@ -59,6 +64,7 @@ class Connection(H11Protocol):
 
     def drop(self) -> None:
         """Close at once, without waiting for what was not sent yet."""
+        self.connections.discard(self)  # it is told that it is lost only later, and must not be chosen twice
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
