@@ -172,6 +172,23 @@ def test_deleting_a_message_hides_what_follows_and_can_be_undone(store):
     again.close()
 
 
+def test_deleting_the_version_on_show_shows_the_one_beside_it(store):
+    chat, question = say(store, store.create(), "q")
+    chat, one = say(store, chat, "a", "assistant")
+    chat, after = say(store, chat, "go on")
+    chat, two = say(store, chat, "b", "assistant", parent=question.id)
+    assert store.hide(chat.id, two.id, True).leaf == after.id
+    assert store.hide(chat.id, one.id, True).leaf == question.id
+    assert store.hide(chat.id, two.id, False).leaf == two.id
+
+
+def test_the_chat_of_a_message_is_known(store):
+    chat, message = say(store, store.create(), "q")
+    assert store.chat_of(message.id) == chat.id
+    with pytest.raises(NotFound):
+        store.chat_of("nosuch")
+
+
 def test_hiding_a_version_that_is_not_on_show_leaves_the_one_that_is(store):
     chat, question = say(store, store.create(), "q")
     chat, one = say(store, chat, "a", "assistant")

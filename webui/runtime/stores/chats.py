@@ -112,10 +112,8 @@ class ChatStore:
                 values["title"] = next(
                     (rows.first_words(m.text) for m in chat.messages.values() if m.role == "user"), ""
                 )
-            changed = {**{name: values[name] for name in values if name != "settings"}}
-            if "settings" in values:
-                changed["settings"] = rows.loaded(values["settings"])
-            return self._save(replace(chat, **changed), values)
+            plain = {n: rows.loaded(v) if n == "settings" else v for n, v in values.items()}
+            return self._save(replace(chat, **plain), values)
 
     def delete(self, chat_id: str) -> None:
         """Take the chat out of the list; ``restore`` brings it back for 30 days."""
@@ -185,16 +183,19 @@ class ChatStore:
             return self._remember(replace(chat, updated=now) if final else chat)
 
     def hide(self, chat_id: str, message_id: str, hidden: bool) -> Chat:
-        """Delete a message with what follows, or bring it back; the chat shows what was before it, or it again."""
+        """Delete a message with what follows: the version beside it or what was before is on show. Or bring it back."""
         with self._lock:
             chat = self.open(chat_id)
             message = replace(chat[message_id], deleted=hidden)
             shown = any(m.id == message_id for m in chat.path())
             chat = chat.put(message)
-            if hidden:
-                leaf = message.parent if shown else chat.leaf
-            else:
+            beside = chat.children(message.parent)
+            if not hidden:
                 leaf = chat.newest_leaf(message_id)
+            elif shown:
+                leaf = chat.newest_leaf(beside[-1].id) if beside else message.parent
+            else:
+                leaf = chat.leaf
 
             def also(connection: sqlite3.Connection) -> None:
                 connection.execute(
@@ -202,6 +203,14 @@ class ChatStore:
                 )
 
             return self._save(replace(chat, leaf=leaf), {"leaf": leaf}, also)
+
+    def chat_of(self, message_id: str) -> str:
+        """The id of the chat that a message is in. Raises NotFound."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT chat FROM messages WHERE id = ?", (message_id,)).fetchone()
+        if row is None:
+            raise NotFound("This message is not stored.", "Its chat may have been deleted.")
+        return str(row[0])
 
     def save_prompt(self, message_id: str, text: str, **details: Any) -> None:
         """Keep the exact prompt that a reply was made from, with what else is known of it."""
@@ -226,14 +235,6 @@ class ChatStore:
                 "The prompt of this message was not kept.", "Prompts are kept for replies that were started here."
             )
         return zlib.decompress(row[0]).decode("utf-8", "surrogatepass"), rows.loaded(row[1])
-
-    def chat_of(self, message_id: str) -> str:
-        """The id of the chat that a message belongs to. Raises NotFound."""
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT chat FROM messages WHERE id = ?", (message_id,)).fetchone()
-        if row is None:
-            raise NotFound("There is no such message.", "Its chat may have been deleted.")
-        return str(row[0])
 
     def recover(self) -> int:
         """Mark the replies that were being written when the program ended; returns how many."""
