@@ -66,10 +66,10 @@ def test_two_chats_stream_at_once_and_a_dot_shows_the_other(chat):
     chat.page.get_by_role("button", name="New chat", exact=True).click()
     chat.say(SLOW.replace("word", "other"))
     expect(chat.last.locator(".body")).to_contain_text("other3")
-    expect(chat.page.locator("#chats .dot")).to_have_count(2)
+    expect(chat.page.locator("#chats .pb-dot")).to_have_count(2)
     chat.page.keyboard.press("Escape")
     chat.wait("stopped")
-    expect(chat.page.locator("#chats .dot")).to_have_count(1)
+    expect(chat.page.locator("#chats .pb-dot")).to_have_count(1)
     chat.page.goto(first)
     expect(chat.last.locator(".body")).to_contain_text("word20")
     chat.page.keyboard.press("Escape")
@@ -102,7 +102,7 @@ def test_reading_further_up_is_not_disturbed_by_the_reply(chat):
     expect(chat.last.locator(".body")).to_contain_text("word60")
     assert abs(scroller.evaluate("s => s.scrollTop") - before) < 3
     chat.page.get_by_role("button", name="Jump to latest").click()
-    expect(chat.last.locator(".actions, .body").last).to_be_in_viewport()
+    expect(chat.last.locator(".pb-actions, .body").last).to_be_in_viewport()
     chat.page.keyboard.press("Escape")
     chat.wait("stopped")
 

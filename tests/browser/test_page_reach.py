@@ -190,7 +190,7 @@ def test_text_runs_in_its_own_direction(chat):
 def test_nothing_moves_for_who_asked_for_that(new_chat):
     chat = new_chat(reduced_motion="reduce").open()
     chat.say("/speed 20 " + "slow " * 100)
-    expect(chat.page.locator("#chats .dot")).to_have_count(1)
-    assert chat.page.locator("#chats .dot").evaluate("e => getComputedStyle(e).animationIterationCount") == "1"
+    expect(chat.page.locator("#chats .pb-dot")).to_have_count(1)
+    assert chat.page.locator("#chats .pb-dot").evaluate("e => getComputedStyle(e).animationIterationCount") == "1"
     chat.page.keyboard.press("Escape")
     chat.wait("stopped")

@@ -90,7 +90,7 @@ export async function edit(view, message) {
       focus(byId('text'));
     } catch (error) { tell(error); }
   };
-  const form = el('form', { class: 'edit', onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); save(false); } },
+  const form = el('form', { class: 'pb-edit', onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); save(false); } },
     box,
     el('div', { class: 'edit-row' },
       el('button', { type: 'submit', class: 'primary', text: user ? 'Save & answer' : 'Save' }),

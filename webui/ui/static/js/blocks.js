@@ -1,7 +1,7 @@
 /** A list of server-rendered blocks in the page. Only what changed is touched; finished blocks stay as they are. */
 
 import { copyText, el, flash, iconButton } from './dom.js';
-import { typeset } from './math.js';
+import { typeset, typesetLater } from './math.js';
 
 const CLOSING = /^(?:<\/[a-z0-9]+>\s*)+$/;
 
@@ -20,7 +20,7 @@ const block = (html) => {
   return node;
 };
 
-/** Gives code its head line (language, copy), and draws formulas. @param {HTMLElement} root */
+/** Gives code its head line (language, copy). @param {HTMLElement} root */
 export function furnish(root) {
   for (const pre of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll('pre'))) {
     if (pre.dataset.furnished) continue;
@@ -34,7 +34,6 @@ export function furnish(root) {
     const copy = iconButton('copy', 'Copy the code', () => copyText((code ?? pre).textContent ?? '').then(() => flash(copy, 'copy')));
     pre.before(el('div', { class: 'code-head', dir: 'ltr' }, el('span', { text: language }), copy));
   }
-  typeset(root);
 }
 
 export class Blocks {
@@ -53,6 +52,7 @@ export class Blocks {
     this.dirty.clear();
     this.root.replaceChildren(...blocks.map(block));
     furnish(this.root);
+    typesetLater(this.root);
   }
 
   /**
@@ -94,9 +94,11 @@ export class Blocks {
         const made = block(this.html[i]);
         this.root.append(made);
         furnish(made);
+        typeset(made);
       } else if (grown === null || !this.grow(node, grown)) {
         node.innerHTML = this.html[i];
         furnish(node);
+        typeset(node);
       }
     }
     this.dirty.clear();

@@ -48,7 +48,7 @@ export function setIcon(button, name) {
  * @param {string} name @param {string} label @param {(event: MouseEvent) => void} onclick @param {Record<string, any>} [more]
  */
 export function iconButton(name, label, onclick, more = {}) {
-  return el('button', { type: 'button', class: 'icon-button', 'aria-label': label, title: label, onclick, ...more }, icon(name));
+  return el('button', { type: 'button', class: 'pb-icon', 'aria-label': label, title: label, onclick, ...more }, icon(name));
 }
 
 /** Says something to a screen reader, without moving the focus. @param {string} text */

@@ -1,4 +1,4 @@
-/** LaTeX, drawn by KaTeX, which is loaded with the first formula. */
+/** LaTeX, drawn by KaTeX, which is loaded with the first formula; in a long history only what comes near the window. */
 
 const HERE = new URL('../vendor/katex/', import.meta.url).pathname;
 /** @type {Promise<any>|null} */
@@ -19,18 +19,32 @@ function katex() {
   return loading;
 }
 
-/** @param {any} engine @param {HTMLElement} span */
-function draw(engine, span) {
-  const source = span.textContent ?? '';
-  span.dataset.drawn = '1';
-  engine.render(source, span, { displayMode: span.dataset.display === '1', throwOnError: false, trust: false, strict: 'ignore', maxSize: 20, maxExpand: 500 });
+/** @param {any} engine @param {Element} root */
+function draw(engine, root) {
+  for (const span of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll('.math:not([data-drawn])'))) {
+    const display = span.dataset.display === '1';
+    span.dataset.drawn = '1';
+    engine.render(span.textContent, span, { displayMode: display, throwOnError: false, trust: false, strict: 'ignore', maxSize: 20, maxExpand: 500 });
+  }
 }
 
-/** Draws the formulas below an element that are not drawn yet. @param {HTMLElement} root */
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    near.unobserve(entry.target);
+    typeset(entry.target);
+  }
+}, { root: document.getElementById('scroller'), rootMargin: '800px 0px' });
+
+/** Draws the formulas below an element, at once. @param {Element} root */
 export function typeset(root) {
-  const spans = [...root.querySelectorAll('.math:not([data-drawn])')];
-  if (!spans.length) return;
+  if (!root.querySelector('.math:not([data-drawn])')) return;
   const engine = /** @type {any} */ (window).katex;
-  if (engine) for (const span of spans) draw(engine, /** @type {HTMLElement} */ (span));
-  else katex().then((late) => { for (const span of spans) if (span.isConnected) draw(late, /** @type {HTMLElement} */ (span)); }, () => {});
+  if (engine) draw(engine, root);
+  else katex().then((late) => { if (root.isConnected) draw(late, root); }, () => {});
+}
+
+/** Draws the formulas of each block when it comes near the window. @param {Element} root */
+export function typesetLater(root) {
+  for (const block of root.children) if (block.querySelector('.math:not([data-drawn])')) near.observe(block);
 }

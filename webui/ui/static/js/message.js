@@ -22,12 +22,12 @@ export class MessageView {
     /** @type {number} when the thought began, in this page */ this.thoughtSince = 0;
     this.thoughtSeconds = 0;
     this.element = el('article', { class: `message ${message.role}`, tabindex: -1 });
-    this.thoughtBox = el('details', { class: 'thought', hidden: true }, el('summary', {}, icon('right'), el('span', { text: 'Thought' })));
-    this.thoughtBody = el('div', { class: 'blocks prose' });
+    this.thoughtBox = el('details', { class: 'pb-thought', hidden: true }, el('summary', {}, icon('right'), el('span', { text: 'Thought' })));
+    this.thoughtBody = el('div', { class: 'blocks written' });
     this.thoughtBox.append(this.thoughtBody);
-    this.body = el('div', { class: 'body blocks prose' });
+    this.body = el('div', { class: 'body blocks written' });
     this.marks = el('div', { class: 'marks' });
-    this.bar = el('div', { class: 'actions', role: 'group' });
+    this.bar = el('div', { class: 'pb-actions', role: 'group' });
     this.element.append(this.thoughtBox, this.body, this.marks, this.bar);
     this.answer = new Blocks(this.body);
     this.thought = new Blocks(this.thoughtBody);

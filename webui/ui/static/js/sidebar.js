@@ -53,7 +53,7 @@ export function setUpSidebar(view, go) {
       if (event.key === 'F2') { event.preventDefault(); rename(chat.id); }
       if (event.key === 'Delete') { event.preventDefault(); deleteChat(view, chat.id); }
     });
-    if (state.running.has(chat.id)) link.append(el('span', { class: 'dot', role: 'img', 'aria-label': 'is being answered' }));
+    if (state.running.has(chat.id)) link.append(el('span', { class: 'pb-dot', role: 'img', 'aria-label': 'is being answered' }));
     const more = iconButton('more', `More for ${title}`, () => openMenu(more, `Chat ${title}`, [
       { label: 'Rename', icon: 'edit', run: () => rename(chat.id) },
       { label: 'Delete', icon: 'trash', danger: true, run: () => deleteChat(view, chat.id) },
