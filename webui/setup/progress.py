@@ -79,7 +79,8 @@ class Progress:
             if size:
                 self.megabytes += float(size[1]) * _UNIT[size[2]]
                 file = line.split()[-3].rsplit("/", 1)[-1]
-                self.doing = f"fetching {file.split('-')[0]} ({size[1]} {size[2]}), {self.megabytes:.0f} MB so far"
+                count = f", {len(self.done)} of {len(self.names)} packages" if self.done else ""
+                self.doing = f"fetching {file.split('-')[0]} ({size[1]} {size[2]}{count})"
         elif line.startswith("Installing collected packages"):
             self.doing = f"unpacking {line.count(',') + 1} packages"
 
