@@ -24,7 +24,7 @@ from webui.runtime.stores.database import Database
 from webui.runtime.stores.rows import ChatSummary
 from webui.runtime.stores.search import Hit
 
-CACHED = 16  # chats kept in memory
+CACHED = 8  # chats kept in memory; one of 1,000 long messages takes about 3 MB
 KEPT_DAYS = 30  # that deleted chats and messages can be brought back
 _CLOSING = 3.0  # seconds that the backup at the end may take
 _DAY = 86400.0
@@ -112,7 +112,7 @@ class ChatStore:
                 values["title"] = next(
                     (rows.first_words(m.text) for m in chat.messages.values() if m.role == "user"), ""
                 )
-            plain = {n: rows.loaded(v) if n == "settings" else v for n, v in values.items()}
+            plain: dict[str, Any] = {n: rows.loaded(v) if n == "settings" else v for n, v in values.items()}
             return self._save(replace(chat, **plain), values)
 
     def delete(self, chat_id: str) -> None:
