@@ -138,7 +138,7 @@ async def self_test(data: Path) -> None:
 
     Gradio skips that check for an app that it takes for not launched; a new version could change how it decides.
     """
-    made = await in_thread(lambda: _probe(data / "tmp"))
+    made = await in_thread(lambda: _probe(data))
     canary, gradio_app = made
     try:
         body = {"data": [{"path": str(canary), "meta": {"_type": "gradio.FileData"}}]}
@@ -160,14 +160,14 @@ async def refuses_files(gradio_app: ASGIApp, path: Path = SOURCE) -> None:
             raise RuntimeError("Gradio serves files of this machine by their path")
 
 
-def _probe(folder: Path) -> tuple[Path, ASGIApp]:
+def _probe(data: Path) -> tuple[Path, ASGIApp]:
     """A file outside every folder that may be read, and a Gradio app that would read it."""
     import tempfile
 
     import gradio
 
-    # Beside the private folder: not in it, where uploads are, and not in the working directory.
-    handle, name = tempfile.mkstemp(prefix=".tmp-canary-", dir=folder.parent)
+    # Not where uploads are, and not in the working directory.
+    handle, name = tempfile.mkstemp(prefix=".tmp-canary-", dir=data)
     with os.fdopen(handle, "w") as file:
         file.write(SECRET)
     with gradio.Blocks(analytics_enabled=False) as blocks:

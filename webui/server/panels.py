@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import shutil
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,10 @@ class Panels:
         log.info("The panels are there after %.1f s", time.monotonic() - started)
 
     def _prepare(self) -> tuple[gradio.Blocks, ASGIApp]:
-        import_gradio(self.app.config.data / "tmp")
+        folder = self.app.config.data / "tmp" / "gradio"
+        shutil.rmtree(folder, ignore_errors=True)  # what was uploaded to another run
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        import_gradio(folder)
         blocks, look = self._build(self.app)
         return blocks, mount(blocks, self.app.config.port, **look)
 

@@ -27,6 +27,7 @@ AFTER_PAGE = 0.3  # how long after the first page Gradio is imported, in seconds
 AT_LATEST = 1.5  # how long after the start, when nobody asks for the page
 CLOSE_SECONDS = 2.5  # for the app to save and to end its workers
 STREAM_SECONDS = 1  # for streams to send their last event
+FEWEST_FILES = 1024  # enough for the most connections beside chats, models and logs
 LAST_SECONDS = 4.8  # then the process ends, whoever still holds on
 
 log = logging.getLogger("patchbay.server")
@@ -40,7 +41,9 @@ def serve(config: Config) -> int:
             opened.enter_context(one)
         config = replace(config, port=port)
         logs.set_up(config.data / "logs")
-        raise_file_limit()
+        files = raise_file_limit()
+        if files < FEWEST_FILES:
+            log.warning("Only %d files may be open at once; many connections would exhaust that (ulimit -n)", files)
         app = create_app(config)
         asyncio.run(Server(app, create_site(app), alone=True).serve(sockets))
     return 0
