@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -195,6 +196,29 @@ def test_after_a_crash_the_extension_that_was_running_is_left_out(
     assert config.crashed == "exit status 3"
     assert "clumsy was running when Patchbay ended" in capsys.readouterr().out
     assert take_running_hook(tmp_path) == ""
+
+
+ALONE = """
+import fcntl, socket, struct, subprocess, sys, urllib.request
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
+program = subprocess.Popen([sys.executable, "-m", "webui", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+address = next(line.split()[3] for line in program.stdout if "Patchbay is at" in line)
+print(urllib.request.urlopen(address, timeout=20).status)
+program.terminate()
+program.wait(20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces of Linux")
+def test_it_starts_and_answers_on_a_machine_without_any_network(tmp_path: Path) -> None:
+    alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("network namespaces are not allowed here")
+    command = [*alone, sys.executable, "-c", ALONE, "--data-dir", str(tmp_path / "data"), "--no-browser"]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "200\n", done.stderr
 
 
 @unix
