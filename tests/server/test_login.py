@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import statistics
 import time
@@ -306,13 +305,15 @@ def test_a_person_signs_in_with_the_keyboard_and_reaches_the_page(fresh):
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM)
         page = browser.new_page()
         page.goto(f"http://{fresh.host}/")
+        page.locator("#key:focus").wait_for()
         page.keyboard.type(KEY)
         page.keyboard.press("Enter")
-        page.wait_for_function("document.cookie === '' && document.querySelector('form[action=\"/login\"]') === null")
+        page.locator("#shell").wait_for()
+        assert fresh.site.login.cookie not in page.evaluate("document.cookie")
         assert page.url == f"http://{fresh.host}/"
         assert page.evaluate("fetch('/probe/missing').then(r => r.status)") == 404
         page.context.clear_cookies()
         page.goto(f"http://{fresh.host}{fresh.site.login.link()}")
-        page.wait_for_url(re.compile(r"/$"))
+        page.locator("#shell").wait_for()
         assert page.evaluate("fetch('/probe/missing').then(r => r.status)") == 404
         browser.close()
