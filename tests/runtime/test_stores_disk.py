@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -50,10 +51,29 @@ print(json.dumps(out))
 """
 
 
-def as_nobody(folder, chat_id, tmp_path):
-    for parent in [folder, *folder.parents]:
-        if parent.is_relative_to(tmp_path.parents[1]):
-            parent.chmod(parent.stat().st_mode | 0o055)
+# Nothing can grow: every write behind the first page fails as on a full disk. The first copy goes to another disk.
+FULL = CHILD.replace(
+    "if os.geteuid() == 0:\n    os.setgid(65534); os.setuid(65534)\n",
+    "import errno, resource, shutil, tempfile\n"
+    "real = shutil.copyfile\n"
+    "def copy(*names):\n"
+    "    resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))\n"
+    "    return real(*names)\n"
+    "shutil.copyfile = copy\n"
+    "limits = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))\n",
+)
+
+
+@pytest.fixture
+def open_path():
+    """A folder that another user can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def as_nobody(folder, chat_id):
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     folder.chmod(0o555)
@@ -66,33 +86,33 @@ def as_nobody(folder, chat_id, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions work otherwise there")
-def test_a_folder_that_cannot_be_written_is_read_and_the_error_names_it(tmp_path):
-    chat_id = filled(tmp_path / "data")
-    before = sorted(p.name for p in (tmp_path / "data").iterdir())
-    out = as_nobody(tmp_path / "data", chat_id, tmp_path)
+def test_a_folder_that_cannot_be_written_is_read_and_the_error_names_it(open_path):
+    chat_id = filled(open_path / "data")
+    before = sorted(p.name for p in (open_path / "data").iterdir())
+    out = as_nobody(open_path / "data", chat_id)
     assert out["messages"] == 40 and out["hits"] == 40
-    assert str(tmp_path / "data") in out["error"] and str(tmp_path / "data") in out["notices"][0]
-    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == before
+    assert str(open_path / "data") in out["error"] and str(open_path / "data") in out["notices"][0]
+    assert sorted(p.name for p in (open_path / "data").iterdir()) == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions work otherwise there")
-def test_a_folder_that_cannot_be_written_shows_what_is_only_in_the_journal_too(tmp_path):
-    chat_id = filled(tmp_path / "data")
-    store = ChatStore(tmp_path / "data")
+def test_a_folder_that_cannot_be_written_shows_what_is_only_in_the_journal_too(open_path):
+    chat_id = filled(open_path / "data")
+    store = ChatStore(open_path / "data")
     store.append(chat_id, Message(new_id(), store.open(chat_id).leaf, "user", "one more"))
-    copy = tmp_path / "copy"
+    copy = open_path / "copy"
     copy.mkdir()
     for name in ("chats.sqlite3", "chats.sqlite3-wal"):
-        (copy / name).write_bytes((tmp_path / "data" / name).read_bytes())
+        (copy / name).write_bytes((open_path / "data" / name).read_bytes())
     store.close()
-    assert as_nobody(copy, chat_id, tmp_path)["messages"] == 41
+    assert as_nobody(copy, chat_id)["messages"] == 41
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions work otherwise there")
-def test_a_folder_that_cannot_even_be_made_is_an_empty_store_that_says_so(tmp_path):
-    closed = tmp_path / "closed"
+def test_a_folder_that_cannot_even_be_made_is_an_empty_store_that_says_so(open_path):
+    closed = open_path / "closed"
     closed.mkdir()
-    out = as_nobody(closed, "x", tmp_path)
+    out = as_nobody(closed, "x")
     assert out["readonly"] and "error" in out
 
 
@@ -158,6 +178,30 @@ def test_a_quota_on_file_sizes_is_said_like_a_full_disk(tmp_path):
         )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_a_disk_that_is_full_at_the_start_leaves_the_chats_readable_and_in_place(tmp_path, journal):
+    folder = tmp_path / "data"
+    chat_id = filled(folder)
+    expected = 40
+    if journal:  # as after kill -9: the last message is only in the journal
+        store = ChatStore(folder)
+        store.append(chat_id, Message(new_id(), store.open(chat_id).leaf, "user", "one more"))
+        content = {n: (folder / n).read_bytes() for n in ("chats.sqlite3", "chats.sqlite3-wal")}
+        store.close()
+        for name, data in content.items():
+            (folder / name).write_bytes(data)
+        expected = 41
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(ROOT), str(folder), chat_id], capture_output=True, text=True, timeout=60
+    )
+    out = json.loads(done.stdout)
+    assert out["messages"] == expected and "full" in out["notices"][0] and str(folder) in out["error"], out
+    assert not list(folder.glob("*corrupt*"))
+    store = ChatStore(folder)
+    assert len(store.open(chat_id).messages) == expected and not store.notices
+    store.close()
 
 
 # ---- kill -9

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from webui.core.errors import StoreError
+from webui.core.errors import DiskFull, StoreError
 from webui.runtime.stores import backups, files
 from webui.runtime.stores.schema import APPLICATION, MIGRATIONS, REINDEX
 
@@ -126,6 +126,19 @@ class Database:
             writable = False
         if not writable:
             return self._open_readonly(f"The folder {self.folder} cannot be written: chats can be read, not saved.")
+        try:
+            return self._open_writable()
+        except (sqlite3.Error, StoreError) as error:
+            explained = self._explain(error) if isinstance(error, sqlite3.Error) else error
+            if not isinstance(explained, DiskFull) and not _no_room(self.folder):
+                raise
+            return self._open_readonly(
+                f"The disk is full: the chats in {self.folder} can be read, not saved. "
+                "Free some space and start again.",
+                immutable=True,
+            )
+
+    def _open_writable(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         files.sweep(self.folder)
         self._refuse_unsound()
         if not self.path.exists():
@@ -215,6 +228,8 @@ class Database:
                     f"PRAGMA user_version = {number + 1};",
                 )
             except sqlite3.Error as error:
+                if isinstance(full := self._explain(error), DiskFull):
+                    raise full from error
                 raise StoreError(
                     f"The chats in {self.folder} could not be brought to format {number + 1}: {error}.",
                     f"Nothing was changed; a backup is in {self.copies.folder}.",
@@ -232,28 +247,36 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
 
-    def _open_readonly(self, why: str) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    def _open_readonly(self, why: str, immutable: bool = False) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         """The file as it can be read without writing a byte beside it; an empty store when it cannot be read at all."""
         self.readonly = why
         self.notices.append(why)
         journal = self.path.with_name(self.path.name + "-wal")
         place = f"{self.path.absolute().as_uri()}?mode=ro"
         try:
-            if os.access(self.folder, os.W_OK):
+            if not immutable and os.access(self.folder, os.W_OK):
                 pass
-            elif journal.exists() and journal.stat().st_size:  # SQLite needs a place beside the journal
-                self._scratch = Path(tempfile.mkdtemp(prefix="patchbay-"))
-                for path in (self.path, journal):
-                    shutil.copyfile(path, self._scratch / path.name)
-                place = f"{(self._scratch / self.path.name).as_uri()}?mode=ro"
             else:
-                place += "&immutable=1"
+                place = self._scratch_copy(journal) or f"{place}&immutable=1"
             return self._connect(place, check=True), self._connect(place)
         except (OSError, sqlite3.Error):
             empty = [sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None) for _ in range(2)]
             for connection in empty:
                 self._run(connection, self._migrations[0] + ";" if self._migrations else "")
             return empty[0], empty[1]
+
+    def _scratch_copy(self, journal: Path) -> str:
+        """A copy elsewhere of a file with a journal, because SQLite needs a place beside a journal; "" without one."""
+        if not journal.exists() or not journal.stat().st_size:
+            return ""
+        self._scratch = Path(tempfile.mkdtemp(prefix="patchbay-"))
+        try:
+            for path in (self.path, journal):
+                shutil.copyfile(path, self._scratch / path.name)
+        except OSError:
+            self.notices.append(f"The last changes are in {journal.name} and not shown; they come back with the space.")
+            return ""
+        return f"{(self._scratch / self.path.name).as_uri()}?mode=ro"
 
     def _connect(self, place: str, check: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -268,6 +291,29 @@ class Database:
         return connection
 
 
+#: Errors that say nothing about the file.
+_SURROUNDINGS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+}
+
+
+def _no_room(folder: Path) -> bool:
+    """Whether not even a small file fits into the folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=files.TEMPORARY) as file:
+            file.write(bytes(65536))
+            file.flush()
+    except OSError:
+        return True
+    return False
+
+
 def sound(path: Path) -> bool:
     """Whether SQLite finds nothing wrong with the file. Changes nothing, not even by taking the journal in."""
     try:
@@ -275,8 +321,8 @@ def sound(path: Path) -> bool:
             said = [str(row[0]) for row in connection.execute("PRAGMA quick_check(20)")]
             return all(line == "ok" or "FTS5" in line for line in said)  # a search index is made anew when it is needed
     except sqlite3.Error as error:
-        if (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_BUSY:
-            raise
+        if (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _SURROUNDINGS:
+            raise  # the disk or another program, not the file
         return False
 
 
