@@ -287,8 +287,8 @@ def test_streams_leave_no_threads_behind(make):
     plugins = make(a=UPPER_ASYNC, b=UPPER_PLAIN)
     read(plugins)
     before = threading.active_count()
-    for _ in range(20):
-        read(plugins)
+    for n in range(20):
+        read(plugins, stop=3 if n % 2 else None)
     time.sleep(0.2)
     assert threading.active_count() <= before + 1
 

@@ -69,7 +69,7 @@ FULL = CHILD.replace(
 def open_path():
     """A folder that another user can reach, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
+        os.chmod(name, 0o755)  # noqa: S103  # that is what it is for
         yield Path(name)
 
 

@@ -94,7 +94,7 @@ class Stream:
     ) -> None:
         self._events, self._stages, self._marker, self._failed = events, stages, marker, failed
         self._threads, self._budget = threads, budget
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop
         self._main: asyncio.AbstractEventLoop | None = None
         self._pull: asyncio.Future[Any] | None = None
         self._error: Exception | None = None  # of the source: the wrappers see an end, the reader gets it
@@ -111,7 +111,7 @@ class Stream:
 
     async def run(self) -> AsyncIterator[Event]:
         """The wrapped events."""
-        self._main = asyncio.get_running_loop()
+        self._main, self.loop = asyncio.get_running_loop(), asyncio.new_event_loop()
         thread = threading.Thread(target=self._serve, name="extension stream", daemon=True)
         thread.start()
         chain: AsyncIterator[Event] = self._source()
