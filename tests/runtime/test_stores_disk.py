@@ -243,6 +243,7 @@ def kill_rounds(folder, rounds):
             [sys.executable, "-c", WRITER, str(ROOT), str(folder), chat_id],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # what readline does not return stays in the pipe
         )
         first = child.stdout.readline()  # it is at work
         time.sleep(chooser.random() * 0.4)

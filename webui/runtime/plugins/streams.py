@@ -141,9 +141,6 @@ class Stream:
         with quieted():
             self.loop.run_forever()
             with contextlib.suppress(Exception):
-                for task in asyncio.all_tasks(self.loop):
-                    task.cancel()
-                self.loop.run_until_complete(asyncio.sleep(0))
                 self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
 
@@ -293,6 +290,10 @@ class Stream:
     async def _finish(self, chain: Any) -> None:
         """Close what is left of the chain, in its own thread, and end that thread."""
         try:
+            waiting = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
             await chain.aclose()
         finally:
             self.loop.stop()
