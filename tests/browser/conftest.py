@@ -203,7 +203,7 @@ class Chat:
 
 @pytest.fixture
 def new_chat(browser: Browser, program: Program) -> Iterator[Callable[..., Chat]]:
-    """Makes pages: ``new_chat()`` in a browser profile of its own, ``new_chat(beside=chat)`` in another tab of the same."""
+    """Makes pages: ``new_chat()`` in a profile of its own, ``new_chat(beside=chat)`` in another tab of the same."""
     contexts: list[BrowserContext] = []
     watches: list[Watch] = []
 

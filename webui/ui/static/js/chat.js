@@ -5,7 +5,7 @@ import { announce, byId } from './dom.js';
 import { Follower } from './follow.js';
 import { Messages } from './messages.js';
 import { tell } from './overlay.js';
-import { refresh, setRunning, state, touchChat } from './store.js';
+import { onChange, refresh, setRunning, state, touchChat } from './store.js';
 
 /** @typedef {import('./api.js').Chat} Chat @typedef {import('./api.js').Message} Message @typedef {import('./api.js').Opened} Opened */
 
@@ -17,7 +17,7 @@ const blank = () => ({
   id: '', title: '', version: 0, leaf: '', model: '', loader: '', preset: '', system: '', prefix: '', character: '', settings: {}, updated: 0,
 });
 
-/** Fires `open` (another chat, or the same one anew), `chat` (its fields), `reply` (starts, ends), `progress`, `meter`. */
+/** Fires `open` (another chat, or the same one anew), `born` (the new chat came to be), `chat` (its fields), `reply` (starts, ends), `progress`, `meter`. */
 export class ChatView extends EventTarget {
   /** @param {import('./message.js').Act} act */
   constructor(act) {
@@ -27,9 +27,10 @@ export class ChatView extends EventTarget {
     /** @type {Follower|null} */ this.follower = null;
     /** @type {{stage: string, done: number, total: number, text: string}|null} */ this.progress = null;
     this.opening = 0;
-    /** @type {Map<string, string>} chats left while they were answered -> reply */ this.elsewhere = new Map();
+    /** @type {Set<string>} other chats that are answered */ this.elsewhere = new Set();
     this.messages = new Messages(act, () => this.loadOlder());
     connection.addEventListener('back', () => this.comeBack());
+    onChange('running', () => { for (const chat of state.running) if (chat !== this.chat.id) this.lookAfter(chat); });
   }
 
   /** @param {string} what */
@@ -94,13 +95,19 @@ export class ChatView extends EventTarget {
   }
 
   shown() {
-    const { id, title } = this.chat;
+    const { id } = this.chat;
     const hash = id ? `#/c/${id}` : '';
     if (location.hash !== hash) history.pushState(null, '', `/${hash}`);
+    byId('empty').hidden = this.messages.views.size > 0;
+    this.remember();
+    this.fire('open');
+  }
+
+  /** Names the chat to the window, and to the panels, which know it by a cookie. */
+  remember() {
+    const { id, title } = this.chat;
     document.title = title ? `${title} · Patchbay` : 'Patchbay';
     document.cookie = `patchbay_chat=${id}; path=/; SameSite=Strict`;
-    byId('empty').hidden = this.messages.views.size > 0;
-    this.fire('open');
   }
 
   /** Brings a message into view, reading older ones until it is there. @param {string} id */
@@ -126,28 +133,29 @@ export class ChatView extends EventTarget {
   /** Stops looking at the reply here; it goes on by itself. */
   leave() {
     if (!this.follower) return;
-    if (!this.follower.ended) this.lookAfter(this.chat.id, this.follower.reply);
+    if (!this.follower.ended) this.lookAfter(this.chat.id);
     this.follower.close();
     this.follower = null;
     this.setProgress(null);
     this.fire('reply');
   }
 
-  /** Looks now and then whether a reply in another chat is done, without holding a connection. @param {string} chat @param {string} reply */
-  async lookAfter(chat, reply) {
-    this.elsewhere.set(chat, reply);
-    while (this.elsewhere.get(chat) === reply) {
+  /** Looks now and then whether a reply in another chat is done, without holding a connection. @param {string} chat */
+  async lookAfter(chat) {
+    if (this.elsewhere.has(chat)) return;
+    this.elsewhere.add(chat);
+    while (this.elsewhere.has(chat)) {
       await new Promise((resolve) => setTimeout(resolve, 2000));
-      if (this.elsewhere.get(chat) !== reply) return;
+      if (!this.elsewhere.has(chat)) return;
       try {
         const told = /** @type {Opened} */ (await get(chatPath(chat, '?limit=1')));
-        if (told.reply) continue;
-        this.elsewhere.delete(chat);
-        setRunning(chat, false);
+        if (told.reply || !this.elsewhere.has(chat)) continue;
         announce(`The reply in ${told.chat.title || 'another chat'} is finished.`);
       } catch (error) {
-        if (/** @type {any} */ (error).code !== 'offline') this.elsewhere.delete(chat);
+        if (/** @type {any} */ (error).code === 'offline') continue;
       }
+      this.elsewhere.delete(chat);
+      setRunning(chat, false);
     }
   }
 
@@ -198,7 +206,7 @@ export class ChatView extends EventTarget {
     const listed = state.chats.find((c) => c.id === this.chat.id);
     if (!listed || listed.title === this.chat.title) return;
     this.chat = { ...this.chat, title: listed.title };
-    document.title = `${listed.title} · Patchbay`;
+    this.remember();
     this.fire('chat');
   }
 
@@ -214,12 +222,13 @@ export class ChatView extends EventTarget {
     if (this.chat.id) return this.chat.id;
     const { model, loader, preset, system, prefix, settings } = this.chat;
     const turn = this.opening;
-    let { chat } = await post('/ui/chats', { ...(model && { model }), ...(preset && { preset }) });
-    const rest = { ...(loader && { loader }), ...(system && { system }), ...(prefix && { prefix }), ...(Object.keys(settings).length && { settings }) };
-    if (Object.keys(rest).length) ({ chat } = await patch(chatPath(chat.id), rest));
+    const chosen = Object.entries({ model, loader, preset, system, prefix }).filter(([, value]) => value);
+    const { chat } = await post('/ui/chats', { ...Object.fromEntries(chosen), ...(Object.keys(settings).length && { settings }) });
     if (turn === this.opening) {
       this.chat = chat;
       history.replaceState(null, '', `/#/c/${chat.id}`);
+      this.remember();
+      this.fire('born');
     }
     return chat.id;
   }
@@ -256,15 +265,12 @@ export class ChatView extends EventTarget {
     const told = await post(chatPath(id, path), body);
     touchChat({ id: told.chat.id, title: told.chat.title, updated: told.chat.updated });
     if (turn !== this.opening) {
-      if (told.reply) { setRunning(id, true); this.lookAfter(id, told.reply.id); }
+      if (told.reply) setRunning(id, true);
       return;
     }
-    const fresh = this.chat.id !== document.cookie.match(/patchbay_chat=([^;]*)/)?.[1];
     this.chat = told.chat;
     this.messages.put(told.messages);
-    byId('empty').hidden = this.messages.views.size > 0;
-    if (fresh) this.shown();
-    else this.fire('chat');
+    this.shown();
     if (told.reply) this.follow(told.reply.id);
   }
 

@@ -44,7 +44,7 @@ export function setUpComposer(view) {
     try {
       await view.send(text);
     } catch (error) {
-      if (chat === from || !from) { box.value = box.value ? `${text}\n${box.value}` : text; fit(); keep(); }
+      if (chat === from || from === '') { box.value = box.value ? `${text}\n${box.value}` : text; fit(); keep(); }
       if (/** @type {any} */ (error).code === 'offline') toast('Your message is not sent yet.', { hint: 'Send it again when Patchbay is back.' });
       tell(error);
     }
@@ -63,10 +63,10 @@ export function setUpComposer(view) {
 
   view.addEventListener('open', () => {
     if (view.chat.id === chat) return;
-    const born = !chat && view.messages.views.size > 0 && !recalled(view.chat.id);
-    if (!born) { chat = view.chat.id; recall(); }
-    else { chat = view.chat.id; keep(); try { localStorage.removeItem(draftKey('')); } catch { /* nothing kept */ } }
+    chat = view.chat.id;
+    recall();
   });
+  view.addEventListener('born', () => { chat = view.chat.id; keep(); });
   view.addEventListener('reply', () => {
     const running = view.replyId !== '';
     const hadFocus = document.activeElement === stop;
@@ -84,11 +84,6 @@ export function setUpComposer(view) {
     focus: () => box.focus(),
     isEmpty: () => box.value === '',
   };
-}
-
-/** @param {string} chat */
-function recalled(chat) {
-  try { return localStorage.getItem(draftKey(chat)) !== null; } catch { return false; }
 }
 
 /** The progress line: a place in the queue, a model that loads, a prompt that is read. @param {ChatView} view */

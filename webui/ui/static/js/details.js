@@ -24,6 +24,7 @@ function rows(message) {
     ['First token', seconds(d.first_token_seconds)], ['Time', seconds(d.seconds)],
     ['Context', d.context ? `${count(d.context)} tokens` : ''],
     ['Dropped', d.dropped?.length ? `${d.dropped.length} older ${d.dropped.length === 1 ? 'message' : 'messages'}` : ''],
+    ['Sources', (d.attachments ?? []).map((/** @type {any} */ a) => a.title || a.kind).join(', ')],
     ['Ended by', REASONS[d.reason] ?? d.reason ?? ''],
   ]).filter(([, value]) => value);
 }

@@ -34,7 +34,9 @@ const composer = setUpComposer(view);
 setUpSidebar(view, { newChat, openChat });
 setUpChoosers(view, openTab);
 setUpNotices();
-setUpTabs(() => view.replyId !== '');
+let touched = 0;
+for (const kind of ['keydown', 'pointerdown', 'wheel']) addEventListener(kind, () => { touched = performance.now(); }, { passive: true, capture: true });
+setUpTabs(() => view.replyId !== '' || performance.now() - touched < 2500);
 
 byId('empty').append(
   el('h1', { text: 'What shall we talk about?' }),
@@ -78,7 +80,7 @@ addEventListener('popstate', () => {
   if (id && id !== view.chat.id) view.open(id);
   else if (!id && view.chat.id) view.startNew();
 });
-addEventListener('focus', () => { if (currentTab() === 'Chat' && view.chat.id) view.look().catch(() => {}); });
+addEventListener('focus', () => { view.remember(); if (currentTab() === 'Chat') view.look().catch(() => {}); });
 
 /** What the panels may use. */
 /** @type {any} */ (window).patchbay = {

@@ -99,6 +99,7 @@ export class MessageView {
     if (status === 'stopped') marks.push(el('p', { class: 'mark quiet' }, el('span', { text: 'Stopped' })));
     if (status === 'done' && details?.reason === 'length') marks.push(el('p', { class: 'mark quiet' }, el('span', { text: 'The reply reached its longest length.' }), button('Continue', 'continue')));
     if (role === 'assistant' && details?.dropped?.length) marks.push(el('p', { class: 'mark quiet', text: `${details.dropped.length} older ${details.dropped.length === 1 ? 'message' : 'messages'} did not fit into the context.` }));
+    for (const note of details?.notes ?? []) marks.push(el('p', { class: 'mark quiet', text: note }));
     this.marks.replaceChildren(...marks);
   }
 

@@ -85,7 +85,7 @@ export async function openTab(name) {
   if (current !== name) return;
   const tabs = panelTabs();
   (tabs.find((t) => t.textContent?.trim() === name) ?? tabs[NAMES.indexOf(name) - 1])?.click();
-  document.getElementById('refresh-panels')?.click();
+  document.getElementById(`refresh-${name}`)?.click();
 }
 
 /** @param {() => boolean} busy true while nothing heavy may happen */
@@ -102,7 +102,7 @@ export function setUpTabs(busy) {
   });
   const early = () => {
     if (mounting) return;
-    if (busy() || document.hidden || !state.panels.ready) { setTimeout(early, 3000); return; }
+    if (busy() || document.hidden || !state.panels.ready) { setTimeout(early, 1500); return; }
     (window.requestIdleCallback ?? setTimeout)(() => { mountPanels().catch(() => {}); });
   };
   setTimeout(early, 3000);
