@@ -293,6 +293,32 @@ def test_streams_leave_no_threads_behind(make):
     assert threading.active_count() <= before + 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts handles the way Linux shows them")
+def test_aborted_replies_leave_no_handles_threads_or_complaints(make, caplog):
+    plugins = make(a=UPPER_ASYNC, b=UPPER_PLAIN)
+
+    async def abort(count):
+        for n in range(count):
+            events = plugins.wrap("wrap_stream", Source(50, pause=0.001).events(), app=None, turn=None)
+            for _ in range(n % 5):
+                await anext(events)
+            waiting = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.002)
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+            await events.aclose()
+        await asyncio.sleep(0.7)
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    async def run():
+        return await abort(10), await abort(60)
+
+    (handles, threads), (later_handles, later_threads) = asyncio.run(run())
+    assert later_handles <= handles + 2 and later_threads <= max(threads, 8)
+    assert not caplog.records and not plugins.problems
+
+
 def test_many_replies_at_once_do_not_mix(make):
     plugins = make(budget=20, a=UPPER_ASYNC, b=UPPER_PLAIN)
 
