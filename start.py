@@ -146,7 +146,8 @@ def prepare(command, environment):
             installer = Installer(environment, lock)
             troubles = installer.install(installer.pending(wanted, again=again))
             for trouble in troubles:
-                print(trouble + "\nPatchbay starts without it. To try again: python start.py setup")
+                sys.stdout.write(trouble + "\nPatchbay starts without it. To try again: python start.py setup\n")
+            sys.stdout.flush()  # before the program writes to the same place
             if again and not troubles:
                 print("Everything stands. python start.py doctor says what works on this machine.")
     except SetupFailed as error:
