@@ -48,7 +48,7 @@ def make(tmp_path):
                 (folder / f"{name}.py").write_text(f"{says}\n{HEAD}{rest}")
             settings = SettingsStore(data or tmp_path / "data")
             if on:
-                settings.save_section("extensions", {name: {"on": True} for name in sources})
+                settings.save_section("extensions", {name: {"enabled": True} for name in sources})
             plugins = Plugins(Start(data or tmp_path / "data", **start), settings, budget=budget)
             made.append(plugins)
             plugins.load([(folder, "extension", False)])
@@ -138,7 +138,7 @@ def test_packages_are_found_and_what_is_no_plugin_is_not(make, tmp_path):
     (folder / "empty").mkdir()
     (folder / "__pycache__").mkdir()
     settings = SettingsStore(tmp_path / "data")
-    settings.save_section("extensions", {"pack": {"on": True}})
+    settings.save_section("extensions", {"pack": {"enabled": True}})
     plugins = Plugins(Start(tmp_path / "data"), settings)
     plugins.load([(folder, "extension", False)])
     assert [r.name for r in plugins.records] == ["pack"] and fold(plugins).system == "from a part"
@@ -154,7 +154,7 @@ def test_the_second_of_two_with_one_name_is_left_out_and_says_so(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "twin.py").write_text(HEAD + textwrap.dedent(GOOD).replace('"good"', f'"{folder}"'))
     settings = SettingsStore(tmp_path)
-    settings.save_section("extensions", {"twin": {"on": True}})
+    settings.save_section("extensions", {"twin": {"enabled": True}})
     plugins = Plugins(Start(tmp_path), settings)
     plugins.load([(tmp_path / "a", "extension", False), (tmp_path / "b", "extension", False)])
     assert fold(plugins).system == "a" and "another plugin" in plugins.records[1].error
@@ -174,7 +174,7 @@ def test_the_loaders_of_this_program_are_found_and_on(tmp_path):
 def test_without_extensions_none_is_imported_and_what_was_chosen_is_kept(make, tmp_path):
     plugins = make(no_extensions=True)(good=GOOD)
     assert record(plugins, "good").status == "left out" and fold(plugins).system == ""
-    assert SettingsStore(tmp_path / "data").section("extensions") == {"good": {"on": True}}
+    assert SettingsStore(tmp_path / "data").section("extensions") == {"good": {"enabled": True}}
 
 
 def test_the_one_that_ended_the_last_run_is_left_out_of_this_one(make):
@@ -455,7 +455,7 @@ from webui.runtime.plugins import Plugins
 from webui.runtime.stores import SettingsStore
 data = Path({str(tmp_path)!r})
 settings = SettingsStore(data)
-settings.save_section("extensions", {{"killer": {{"on": True}}}})
+settings.save_section("extensions", {{"killer": {{"enabled": True}}}})
 plugins = Plugins(SimpleNamespace(data=data, no_extensions=False, without=()), settings)
 plugins.load([(data / "ext", "extension", False)])
 asyncio.run(plugins.fold("before_reply", Turn(()), app=None))

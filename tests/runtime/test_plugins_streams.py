@@ -30,7 +30,7 @@ def make(tmp_path):
         for name, source in sources.items():
             (folder / f"{name}.py").write_text(HEAD + textwrap.dedent(source))
         settings = SettingsStore(tmp_path / "data")
-        settings.save_section("extensions", {name: {"on": True} for name in sources})
+        settings.save_section("extensions", {name: {"enabled": True} for name in sources})
         plugins = Plugins(Start(tmp_path / "data"), settings, budget=budget)
         made.append(plugins)
         plugins.load([(folder, "extension", False)])

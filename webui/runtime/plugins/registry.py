@@ -89,7 +89,7 @@ class Plugins:
                     "left out",
                     "Patchbay ended while it was running; it is left out this time.",
                 )
-            elif not wish.get("on", record.found.on):
+            elif not wish.get("enabled", record.found.on):
                 record.error = str(wish.get("reason", ""))
             else:
                 with contextlib.suppress(ExtensionFailed):
@@ -190,7 +190,7 @@ class Plugins:
 
     def _remember(self, name: str, *, on: bool, reason: str = "") -> None:
         chosen = self._settings.section(SECTION)
-        chosen[name] = {"on": on, **({"reason": reason} if reason else {})}
+        chosen[name] = {"enabled": on, **({"reason": reason} if reason else {})}
         try:
             self._settings.save_section(SECTION, chosen)
         except PatchbayError as error:
