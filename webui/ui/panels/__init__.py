@@ -20,11 +20,12 @@ __all__ = ["CSS", "THEME", "build"]
 
 
 def build(app: App) -> gr.Blocks:
-    """The tabs, in one Blocks. The page's script presses ``#refresh-panels`` when a tab is opened."""
+    """The tabs, in one Blocks. The page's script presses ``#refresh-NAME`` whenever it opens the tab of that name."""
+    parts = {part.TITLE: part for part in (parameters, model, extensions, settings)}
     with gr.Blocks(analytics_enabled=False, title="Patchbay", fill_width=True) as blocks:
-        refresh = gr.Button("Refresh", elem_id="refresh-panels")
+        presses = {t: gr.Button(f"Read {t} again", elem_id=f"refresh-{t}", elem_classes="pb-press") for t in parts}
         with gr.Tabs(elem_id="panels"):
-            for part in (parameters, model, extensions, settings):
-                with gr.Tab(part.TITLE, id=part.TITLE.lower(), elem_id=f"panel-{part.TITLE.lower()}"):
-                    part.build(app, blocks, refresh)
+            for title, part in parts.items():
+                with gr.Tab(title, id=title.lower(), elem_id=f"panel-{title.lower()}"):
+                    part.build(app, presses[title], blocks)
     return blocks

@@ -5,6 +5,8 @@ The colours are the page's custom properties (``webui/ui/static/css/page.css``),
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 _COLOURS = {
@@ -67,16 +69,5 @@ def _theme() -> gr.themes.Base:
 
 THEME = _theme()
 
-#: Beside the theme: one calm column, buttons as wide as their words, the tab bar that the page's own tabs replace.
-CSS = """
-#panel-host .embed-container, #panel-host .gradio-container { border: 0 !important; box-shadow: none !important; }
-#panel-host .gradio-container { max-width: 60rem !important; margin: 0 auto !important; padding: 20px !important; }
-#panels > .tab-wrapper, #refresh-panels { display: none !important; }
-#panels > .tabitem, #panels .tabitem { border: 0 !important; padding: 0 !important; }
-#panels button.lg, #panels button.sm { flex: 0 0 auto; min-width: 7rem; align-self: flex-end; }
-#panels .block.padded { border-radius: 12px; }
-#panels .form { border: 0; background: none; gap: 12px; }
-#panels table { width: 100%; border-radius: 0; }
-#panels :is(table, th, td) { border: 0 !important; }
-#panels :is(th, td) { border-bottom: 1px solid var(--pb-line) !important; text-align: start; word-break: normal; }
-"""
+#: Beside the theme: ``webui/ui/panels/panels.css``, read once.
+CSS = (Path(__file__).parent / "panels.css").read_text(encoding="utf-8")

@@ -12,181 +12,231 @@ from webui.core.errors import NotFound, PatchbayError
 from webui.core.fields import build as checked
 from webui.core.fields import sparse, values
 from webui.runtime.catalogue import Model
+from webui.ui.panels.facts import buttons, check_template, describe, engines, label
 from webui.ui.panels.forms import Form
-from webui.ui.panels.handlers import current_chat, on
-from webui.ui.panels.words import amount, quiet
+from webui.ui.panels.handlers import Notebook, current_chat, keep, new_chat, on
 
 if TYPE_CHECKING:
     from webui.runtime.app import App
 
 TITLE = "Model"
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.15
 
 
-def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
+def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     """Lay the tab out and bind it."""
-    with gr.Row(equal_height=True):
-        model = gr.Dropdown([], label="Model", info="What lies in the models folder.", scale=3, elem_id="model-name")
-        loader = gr.Dropdown([], label="Loader", info="The engine that opens it.", scale=2, elem_id="model-loader")
-    with gr.Row():
-        load = gr.Button("Load", variant="primary", size="sm", elem_id="model-load")
-        unload = gr.Button("Unload", size="sm", elem_id="model-unload")
-        cancel = gr.Button("Cancel loading", size="sm", elem_id="model-cancel")
-        keep = gr.Button("Save settings", size="sm", elem_id="model-save")
+    with gr.Row(elem_classes="pb-line"):
+        gr.Markdown("## Models", elem_classes="pb-grow")
         look = gr.Button("Refresh", size="sm", elem_id="model-refresh")
+    model = gr.Radio([], label="Models", show_label=False, elem_id="model-name", elem_classes="pb-list")
+    where = gr.Markdown(f"Models lie in `{app.config.models}`.", elem_classes="pb-quiet")
+    with gr.Row(elem_classes="pb-line"):
+        loader = gr.Dropdown([], label="Loader", info="The engine that opens it.", elem_id="model-loader", scale=3)
+        load = gr.Button("Load", variant="primary", size="sm", elem_id="model-load")
+        cancel = gr.Button("Cancel", size="sm", elem_id="model-cancel", visible=False)
+        unload = gr.Button("Unload", size="sm", elem_id="model-unload", visible=False)
+        save = gr.Button("Save settings", size="sm", elem_id="model-save")
     state = gr.Markdown(elem_id="model-state")
     forms: dict[str, Form] = {}
-    columns: dict[str, gr.Column] = {}
+    columns: dict[str, gr.Accordion] = {}
     for name, found in app.loaders.items():
-        with gr.Column(visible=False) as columns[name]:
-            with gr.Accordion(f"Options of {found.title}", open=True):
-                forms[name] = Form(found.options, open_groups=1)
-    with gr.Accordion("Chat template and preset", open=False):
-        preset = gr.Dropdown(
-            [], label="Preset", info="What chats with this model begin with; empty is the app's default."
-        )
-        gr.Markdown("The template is Jinja; it turns the conversation into the text that the model reads.")
-        template = gr.Textbox(label="Chat template", lines=12, max_lines=30, elem_id="model-template")
-        with gr.Row():
+        title = f"Options of {found.title}"
+        with gr.Accordion(title, open=False, visible=False, elem_id=f"options-of-{name}") as columns[name]:
+            forms[name] = Form(found.options, prefix=f"option-{name}")
+    with gr.Accordion("Chat template and preset", open=False, elem_id="template-part"):
+        preset = gr.Dropdown([], label="Preset", info="What chats with this model begin with.", elem_id="model-preset")
+        template = gr.Textbox(
+            label="Chat template", lines=10, max_lines=24, elem_id="model-template", elem_classes=["pb-tall", "pb-mono"],
+            info="Jinja that turns the conversation into the text that the model reads.",
+        )  # fmt: skip
+        with gr.Row(elem_classes="pb-line"):
+            own = gr.Markdown(elem_classes="pb-grow", elem_id="template-own")
             save_template = gr.Button("Save template", size="sm", elem_id="template-save")
-            own_template = gr.Button("Use the model's own", size="sm", elem_id="template-reset")
-    with gr.Accordion("What the engine said", open=False):
-        log = gr.Textbox(label="Log", lines=12, max_lines=24, interactive=False, elem_id="model-log")
+            reset = gr.Button("Use the model's own", size="sm", elem_id="template-reset")
+    with gr.Accordion("What the engine said", open=False, elem_id="log-part"):
+        log = gr.Textbox(
+            label="Log", show_label=False, lines=10, max_lines=24, interactive=False, elem_id="model-log",
+            elem_classes=["pb-tall", "pb-mono"],
+        )  # fmt: skip
+    with gr.Accordion("Engines on this machine", open=False, elem_id="engines-part"):
+        known = gr.Markdown(elem_id="engines")
 
-    controls = [(name, field) for name, form in forms.items() for field in form.components]
-    inputs = [forms[n].components[f] for n, f in controls]
-    shown = [model, loader, state, preset, template, log, *columns.values(), *inputs]
+    controls = {f"{name} {field}": c for name, form in forms.items() for field, c in form.components.items()}
+    parts = {
+        "model": model, "loader": loader, "state": state, "load": load, "cancel": cancel, "unload": unload,
+        "save": save, "preset": preset, "template": template, "own": own, "reset": reset, "log": log, "known": known,
+        "where": where, **{f"form {n}": c for n, c in columns.items()}, **controls,
+    }  # fmt: skip
+    note = Notebook(list(parts))
+    brief = note.part(["model", "state", "load", "cancel", "unload", "log"])
+    outputs = [*parts.values(), note.box]
+    brief_outputs = [*(parts[key] for key in brief.keys), note.box]
+    inputs = [model, loader, note.box, *controls.values()]
 
     def options(name: str, given: tuple[Any, ...]) -> dict[str, Any]:
-        mine = {field: value for (owner, field), value in zip(controls, given, strict=True) if owner == name}
-        form = forms[name]
-        return sparse(checked(form.cls, form.read(mine)))
+        held = dict(zip(controls, given, strict=True))
+        mine = {field: held[f"{name} {field}"] for field in forms[name].components}
+        return sparse(checked(forms[name].cls, forms[name].read(mine)))
 
-    def view(found: Model, chosen: str) -> list[Any]:
+    async def situation(name: str, chosen: str) -> dict[str, dict[str, Any]]:
+        """What can change by itself: the list, the state, the buttons, the log."""
+        found = app.models.get(name)
+        return {
+            "model": {"choices": [[label(app, m), m.name] for m in app.models.list()], "value": found.name},
+            "state": {"value": await describe(app, found, chosen)},
+            "log": {"value": await app.call(app.models.log, name)},
+            **buttons(app, found, chosen),
+        }
+
+    async def whole(found: Model, chosen: str) -> dict[str, dict[str, Any]]:
         """Everything on the tab for a model with a loader."""
-        stored = found.options(chosen)
-        updates: list[Any] = []
+        wanted = await situation(found.name, chosen)
+        title = {
+            n: app.loaders[n].title + (" (not available)" if app.loaders[n].available() else "") for n in app.loaders
+        }
+        wanted["loader"] = {"choices": [[title[n], n] for n, _ in found.loaders], "value": chosen}
+        wanted["known"] = {"value": await app.call(engines, app)}
         for name, form in forms.items():
-            cls = form.cls
-            now = values(checked(cls, stored)) if name == chosen else values(cls())
-            updates += form.update(now)
-        own = found.info.template if found.info else ""
-        names = [("", ""), *((p.name, p.name) for p in app.presets.list() if not p.error)]
-        return [
-            gr.update(choices=[(_label(m), m.name) for m in app.models.list()], value=found.name),
-            gr.update(choices=[(_engine(app, n), n) for n, _ in found.loaders], value=chosen),
-            describe(app, found, chosen),
-            gr.update(choices=names, value=found.settings.get("preset", "")),
-            gr.update(value=found.settings.get("template") or own, placeholder="Load the model to see its template."),
-            app.models.log(found.name),
-            *(gr.update(visible=name == chosen) for name in columns),
-            *updates,
-        ]
+            kept = _kept(form.cls, found.options(name)) if name == chosen else values(form.cls())
+            wanted[f"form {name}"] = {"visible": name == chosen}
+            updates = form.update(kept)
+            wanted |= {f"{name} {f}": {"value": u["value"]} for f, u in zip(form.components, updates, strict=True)}
+        presets = [["The program's default", ""]]
+        presets += [[p.name, p.name] for p in await app.call(app.presets.list) if not p.error]
+        wanted["preset"] = {"choices": presets, "value": str(found.settings.get("preset", "") or "")}
+        theirs = found.info.template if found.info else ""
+        wanted["template"] = {
+            "value": found.template or theirs,
+            "placeholder": "The model has none." if found.info else "Load the model to see its template.",
+        }
+        wanted["own"] = {"value": "Edited: this text replaces the model's own." if found.template else ""}
+        wanted["reset"] = {"interactive": bool(found.template)}
+        return wanted
 
-    async def show(request: gr.Request) -> list[Any]:
+    async def show(noted: str, request: gr.Request) -> AsyncIterator[list[Any]]:
         chat = await current_chat(app, request)
-        name = (chat.model if chat else "") or app.models.default()
+        name = (chat.model if chat else new_chat(app).get("model", "")) or app.models.default()
         try:
             found = app.models.get(name)
         except NotFound:
             found = app.models.get(app.models.default())
-        return view(found, found.loader)
+        mine = chat.loader if chat and chat.loader in found.candidates else found.loader
+        answer = note.write(noted, await whole(found, mine))
+        yield answer
+        async for later in follow(found, mine, answer[-1]):
+            yield later
 
-    async def again(request: gr.Request) -> list[Any]:
+    async def follow(found: Model, chosen: str, noted: str) -> AsyncIterator[list[Any]]:
+        """A model that is loading, until it has ended; then what it became."""
+        seen = False
+        while found.state == "loading":
+            seen = True
+            answer = brief.write(noted, await situation(found.name, chosen))
+            noted = answer[-1]
+            yield _spread(note, brief, answer)
+            await asyncio.sleep(_LOOK_SECONDS)
+        if seen:
+            yield note.write(noted, await whole(found, chosen))
+
+    async def again(name: str | None, noted: str, request: gr.Request) -> AsyncIterator[list[Any]]:
         await app.call(app.models.refresh)
-        return await show(request)
+        if name and any(m.name == name for m in app.models.list()):
+            found = app.models.get(name)
+            yield note.write(noted, await whole(found, found.loader))
+        else:
+            async for answer in show(noted, request):
+                yield answer
 
-    async def pick(name: str) -> list[Any]:
+    async def pick(name: str, noted: str) -> AsyncIterator[list[Any]]:
         found = app.models.get(name)
-        return view(found, found.loader)
+        answer = note.write(note.forget(noted, "model"), await whole(found, found.loader))
+        yield answer
+        async for later in follow(found, found.loader, answer[-1]):
+            yield later
 
-    async def engine(name: str, chosen: str) -> list[Any]:
-        return view(app.models.get(name), chosen)
+    async def engine(name: str, chosen: str, noted: str) -> list[Any]:
+        return note.write(note.forget(noted, "loader"), await whole(app.models.get(name), chosen))
 
-    async def start(name: str, chosen: str, *given: Any) -> AsyncIterator[tuple[str, str]]:
+    async def start(name: str, chosen: str, noted: str, *given: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
         found = app.models.get(name)
-        task = asyncio.ensure_future(app.models.load(name, chosen, options(chosen, given)))
+        wanted = options(chosen, given)
+        for key in controls:
+            noted = note.forget(noted, key)
+        task = asyncio.create_task(app.models.load(name, chosen, wanted))
         while not task.done():
+            answer = brief.write(noted, await situation(name, chosen))
+            noted = answer[-1]
+            yield _spread(note, brief, answer)
             await asyncio.wait({task}, timeout=_LOOK_SECONDS)
-            yield describe(app, found, chosen), app.models.log(name)
-        if task.exception() is None:
-            await app.call(app.models.save_settings, name, loader=chosen, options=options(chosen, given))
-        yield describe(app, found, chosen), app.models.log(name)
         error = task.exception()
-        if isinstance(error, PatchbayError):
+        if error is None:
+            await app.call(app.models.save_settings, name, loader=chosen, options=wanted)
+            await keep(app, await current_chat(app, request), model=name, loader="")
+            yield note.write(noted, await whole(found, chosen))
+            return
+        yield _spread(note, brief, brief.write(noted, await situation(name, chosen)))
+        if not isinstance(error, PatchbayError):
             raise error
+        if "cancelled" not in str(error):
+            gr.Warning(str(error))
 
-    async def stop(name: str, chosen: str) -> str:
+    async def stop(name: str, chosen: str, noted: str) -> list[Any]:
         await app.models.unload(name)
-        return describe(app, app.models.get(name), chosen)
+        return note.write(noted, await whole(app.models.get(name), chosen))
 
-    async def give_up(name: str, chosen: str) -> str:
+    async def give_up(name: str) -> None:
         await app.models.abort(name)
-        return describe(app, app.models.get(name), chosen)
 
-    async def keep_settings(name: str, chosen: str, *given: Any) -> str:
+    async def keep_settings(name: str, chosen: str, noted: str, *given: Any) -> list[Any]:
         await app.call(app.models.save_settings, name, loader=chosen, options=options(chosen, given))
         gr.Info(f"Saved for {name}.")
-        return describe(app, app.models.get(name), chosen)
+        return brief.write(noted, await situation(name, chosen))
 
     async def keep_preset(name: str, chosen: str) -> None:
         await app.call(app.models.save_settings, name, preset=chosen or None)
+        gr.Info(f"New chats with {name} begin with {chosen or 'the default preset'}.")
 
-    async def keep_template(name: str, text: str) -> str:
-        found = await app.call(app.models.save_settings, name, template=text)
-        gr.Info("Saved. The next reply loads the model with it.")
-        return describe(app, found, found.loader)
+    async def keep_template(name: str, chosen: str, text: str, noted: str) -> list[Any]:
+        check_template(text)
+        found = app.models.get(name)
+        theirs = found.info.template if found.info else ""
+        found = await app.call(
+            app.models.save_settings, name, template=text if text.strip() and text != theirs else None
+        )
+        gr.Info("Saved. The next reply uses it.")
+        return note.write(note.forget(noted, "template"), await whole(found, chosen))
 
-    async def drop_template(name: str) -> list[Any]:
+    async def drop_template(name: str, chosen: str, noted: str) -> list[Any]:
         found = await app.call(app.models.save_settings, name, template=None)
-        return view(found, found.loader)
+        gr.Info("The next reply uses the model's own template.")
+        return note.write(note.forget(noted, "template"), await whole(found, chosen))
 
-    on(blocks.load, show, None, shown)
-    on(refresh.click, show, None, shown)
-    on(look.click, again, None, shown)
-    on(model.input, pick, [model], shown)
-    on(loader.input, engine, [model, loader], shown)
-    on(load.click, start, [model, loader, *inputs], [state, log])
-    on(unload.click, stop, [model, loader], [state])
-    on(cancel.click, give_up, [model, loader], [state])
-    on(keep.click, keep_settings, [model, loader, *inputs], [state])
+    on(blocks.load, show, [note.box], outputs)
+    on(refresh.click, show, [note.box], outputs)
+    on(look.click, again, [model, note.box], outputs)
+    on(model.input, pick, [model, note.box], outputs)
+    on(loader.input, engine, [model, loader, note.box], outputs)
+    on(load.click, start, inputs, outputs)
+    on(unload.click, stop, [model, loader, note.box], outputs)
+    on(cancel.click, give_up, [model], None)
+    on(save.click, keep_settings, inputs, brief_outputs)
     on(preset.input, keep_preset, [model, preset], None)
-    on(save_template.click, keep_template, [model, template], [state])
-    on(own_template.click, drop_template, [model], shown)
+    on(save_template.click, keep_template, [model, loader, template, note.box], outputs)
+    on(reset.click, drop_template, [model, loader, note.box], outputs)
 
 
-def _label(model: Model) -> str:
-    size = f" · {amount(model.size)}" if model.size else ""
-    return f"{model.name}{size}" + (" · loaded" if model.state == "loaded" else "")
+def _spread(note: Notebook, part: Notebook, answer: list[Any]) -> list[Any]:
+    """The answer of a part of a notebook as one for the whole of it."""
+    by_key = dict(zip(part.keys, answer, strict=False))
+    return [*(by_key.get(key, gr.skip()) for key in note.keys), answer[-1]]
 
 
-def _engine(app: App, name: str) -> str:
-    reason = app.loaders[name].available()
-    return app.loaders[name].title + (" (not available)" if reason else "")
-
-
-def describe(app: App, model: Model, loader: str) -> str:
-    """What there is to know of a model now, as Markdown."""
-    reason = app.loaders[loader].available() if loader in app.loaders else ""
-    lines = []
-    if reason:
-        lines.append(f"**{quiet(app.loaders[loader].title)} cannot run here.** {quiet(reason)}")
-    if model.state == "loading":
-        lines.append(f"**Loading** {round(100 * model.progress)} % {quiet(model.text)}")
-    elif model.state == "failed":
-        lines.append(f"**Not loaded.** {quiet(model.error)} {quiet(model.hint)}")
-    elif model.state == "loaded" and model.info is not None:
-        info = model.info
-        facts = [f"context {info.context:,} tokens", f"vocabulary {info.vocabulary:,}"]
-        if info.architecture:
-            facts.insert(0, quiet(info.architecture))
-        if info.parameters:
-            facts.append(f"{info.parameters / 1e6:,.1f} M parameters")
-        if info.size:
-            facts.append(amount(info.size))
-        lines.append(f"**Loaded** with {quiet(app.loaders[model.loader].title)}: " + " · ".join(facts))
-    else:
-        lines.append("Not loaded. The first message loads it, or press Load.")
-    if loader in app.loaders:
-        lines += [quiet(note) for note in app.loaders[loader].capabilities().notes]
-    return "\n\n".join(lines)
+def _kept(cls: type, stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored options as values; what they cannot take any more counts as not set."""
+    found = values(cls())
+    for name, value in stored.items():
+        try:
+            found |= {name: values(checked(cls, {name: value}))[name]}
+        except PatchbayError:
+            continue
+    return found

@@ -2,162 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from webui.core.chat import Chat
-from webui.core.errors import NotFound
-from webui.core.fields import describe, plain, sparse, values
+from webui.core.errors import PatchbayError, PresetError, SettingError
+from webui.core.fields import describe, plain, sparse
 from webui.core.settings import GenerationSettings
-from webui.runtime.conversation import NEW_CHAT, effective
-from webui.ui.panels.forms import Form, parsed
-from webui.ui.panels.handlers import current_chat, on
-from webui.ui.panels.words import quiet
+from webui.ui.panels.forms import Form, emptied, parsed, settled
+from webui.ui.panels.handlers import Notebook, current_chat, keep, new_chat, on
+from webui.ui.panels.view import MEANINGS, SHOWN, View, presets_now, settings_now
 
 if TYPE_CHECKING:
     from webui.runtime.app import App
 
 TITLE = "Parameters"
+_OPEN = ("Shape", "Cut-offs")
 
 
-def build(app: App, blocks: gr.Blocks, refresh: gr.Button) -> None:
+def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     """Lay the tab out and bind it."""
-    heading = gr.Markdown("### Parameters")
-    preset = gr.Dropdown([], label="Preset", info="A change below is kept with the chat, over the preset.")
-    about = gr.Markdown()
-    with gr.Row():
-        back = gr.Button("Undo changes", size="sm")
-        neutral = gr.Button("Everything neutral", size="sm")
-        remove = gr.Button("Delete preset", size="sm", elem_id="delete-preset")
-    with gr.Accordion("Save as a preset of your own", open=False), gr.Row(equal_height=True):
-        name = gr.Textbox(label="Name", placeholder="My preset", scale=2, elem_id="preset-name")
-        description = gr.Textbox(label="What it is for", scale=3, elem_id="preset-description")
-        save = gr.Button("Save as", variant="primary", size="sm", elem_id="save-preset")
-    form = Form(GenerationSettings)
-    outputs = [heading, preset, about, *form.components.values()]
+    heading = gr.Markdown("## Parameters", elem_id="parameters-heading")
+    with gr.Row(elem_classes="pb-line"):
+        preset = gr.Dropdown(
+            [], label="Preset", info="Where the values come from. A change below stays with the chat.", scale=3,
+            elem_id="preset-choice",
+        )  # fmt: skip
+        back = gr.Button("Undo changes", size="sm", elem_id="undo-changes")
+        neutral = gr.Button("Everything neutral", size="sm", elem_id="make-neutral")
+        remove = gr.Button("Delete preset", size="sm", elem_id="delete-preset", visible=False)
+    about = gr.Markdown(elem_id="parameters-about")
+    with gr.Accordion("Save as a preset of your own", open=False, elem_id="save-as"):
+        with gr.Row(elem_classes="pb-line"):
+            name = gr.Textbox(label="Name", placeholder="My preset", scale=2, elem_id="preset-name")
+            description = gr.Textbox(label="What it is for", scale=3, elem_id="preset-description")
+            save = gr.Button("Save", variant="primary", size="sm", elem_id="save-preset")
+    with gr.Row(elem_classes="pb-line"):
+        find = gr.Textbox(label="Find a setting", placeholder="Type to find a setting", scale=3, elem_id="find-setting")
+        which = gr.Radio(list(SHOWN), value="All", label="Show", scale=2, elem_id="show-settings")
+    nothing = gr.Markdown("No setting fits.", visible=False)
+    form = Form(GenerationSettings, opened=_OPEN, meanings=MEANINGS)
+    parts = {
+        "heading": heading, "preset": preset, "about": about, "undo": back, "delete": remove, "nothing": nothing,
+        **{f"group {g}": accordion for g, (accordion, _) in form.groups.items()}, **form.components,
+    }  # fmt: skip
+    note = Notebook(list(parts))
+    asked = [note.box, find, which]
+    outputs = [*parts.values(), note.box]
 
-    async def show(request: gr.Request) -> list[Any]:
-        return await _view(app, form, await current_chat(app, request))
+    async def view(request: gr.Request) -> View:
+        return await View.of(app, form, await current_chat(app, request))
 
-    async def choose(chosen: str, request: gr.Request) -> list[Any]:
-        app.presets.get(chosen)
-        chat = await _keep(app, await current_chat(app, request), preset=chosen, settings={})
-        return await _view(app, form, chat)
+    async def show(noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
+        return note.write(noted, (await view(request)).everything(text, kind))
 
-    async def undo(request: gr.Request) -> list[Any]:
-        chat = await _keep(app, await current_chat(app, request), settings={})
-        return await _view(app, form, chat)
+    async def sift(noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
+        return note.write(noted, (await view(request)).fitting(text, kind, _OPEN))
 
-    async def make_neutral(request: gr.Request) -> list[Any]:
+    async def choose(chosen: str, noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
         chat = await current_chat(app, request)
-        settings, _ = effective(app, chat or Chat("", **_new(app)))
+        error = (await app.call(app.presets.get, chosen)).error
+        if error:
+            gr.Warning(f"The preset {chosen} is damaged: {error}")
+        else:
+            await keep(app, chat, preset=chosen, settings={})
+        return await show(note.forget(noted, "preset"), text, kind, request)
+
+    async def undo(noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
+        await keep(app, await current_chat(app, request), settings={})
+        return await show(noted, text, kind, request)
+
+    async def make_neutral(noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
+        chat = await current_chat(app, request)
+        base = settings_now(app, chat, bare=True)
         changed = {
-            n: plain(s.neutral) for n, s in describe(GenerationSettings).items() if getattr(settings, n) != s.neutral
+            n: plain(s.neutral) for n, s in describe(GenerationSettings).items() if getattr(base, n) != s.neutral
         }
-        kept = dict(chat.settings if chat else _new(app).get("settings", {}))
-        chat = await _keep(app, chat, settings={**kept, **changed})
-        return await _view(app, form, chat)
+        await keep(app, chat, settings=changed)
+        return await show(noted, text, kind, request)
 
-    async def save_as(text: str, what: str, request: gr.Request) -> list[Any]:
+    async def save_as(title: str, what: str, noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
         chat = await current_chat(app, request)
-        settings, _ = effective(app, chat or Chat("", **_new(app)))
-        await app.call(app.presets.save, text.strip(), sparse(settings), what.strip())
-        chat = await _keep(app, chat, preset=text.strip(), settings={})
-        gr.Info(f"Saved as {text.strip()}.")
-        return await _view(app, form, chat)
+        title = title.strip()
+        if not title:
+            raise PresetError("The preset has no name.", "Type one first.")
+        if any(p.name == title and not p.own for p in await app.call(app.presets.list)):
+            raise PresetError(f"{title} came with Patchbay and is read-only.", "Save under another name.")
+        await app.call(app.presets.save, title, sparse(settings_now(app, chat)), what.strip())
+        await keep(app, chat, preset=title, settings={})
+        gr.Info(f"Saved as {title}.")
+        return [*await show(noted, text, kind, request), "", ""]
 
-    async def delete(chosen: str, request: gr.Request) -> list[Any]:
+    async def delete(chosen: str, noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
         await app.call(app.presets.delete, chosen)
-        chat = await _keep(app, await current_chat(app, request), preset="")
-        return await _view(app, form, chat)
+        names = [p.name for p in await app.call(presets_now, app)]
+        if chosen not in names:  # a shipped one of that name shows again
+            await keep(app, await current_chat(app, request), preset="")
+        gr.Info(f"Deleted {chosen}.")
+        return await show(note.forget(noted, "preset"), text, kind, request)
 
-    on(blocks.load, show, None, outputs)
-    on(refresh.click, show, None, outputs)
-    on(preset.input, choose, [preset], outputs)
-    on(back.click, undo, None, outputs)
-    on(neutral.click, make_neutral, None, outputs)
-    on(save.click, save_as, [name, description], outputs)
-    on(remove.click, delete, [preset], outputs)
+    on(blocks.load, show, asked, outputs)
+    on(refresh.click, show, asked, outputs)
+    on(preset.input, choose, [preset, *asked], outputs)
+    on(back.click, undo, asked, outputs)
+    on(neutral.click, make_neutral, asked, outputs)
+    on(save.click, save_as, [name, description, *asked], [*outputs, name, description])
+    on(remove.click, delete, [preset, *asked], outputs)
+    on(find.input, sift, asked, outputs, last=True)
+    on(which.input, sift, asked, outputs, last=True)
     for field, control in form.components.items():
-        on(_settled(control), _change(app, form, field), [control], [heading, about])
+        group = f"group {form.settings[field].group}"
+        mine = note.part(["heading", "about", "undo", group, field])
+        targets = [parts[key] for key in mine.keys]
+        for event in settled(control):
+            on(event, _change(app, form, field, mine), [control, note.box], [*targets, note.box], last=True)
 
 
-def _settled(control: Any) -> Any:
-    """The event of a control that comes once per change made by a person."""
-    if isinstance(control, gr.Textbox):
-        return control.blur
-    if isinstance(control, gr.Slider):
-        return control.release
-    return control.input
+def _change(app: App, form: Form, field: str, note: Notebook) -> Any:
+    """The handler for one control: keeps the value with the chat, or says why it cannot be."""
 
-
-def _change(app: App, form: Form, field: str) -> Any:
-    async def change(value: Any, request: gr.Request) -> tuple[str, str]:
+    async def change(value: Any, noted: str, request: gr.Request) -> list[Any]:
         setting = form.settings[field]
-        checked = parsed(setting, value)
         chat = await current_chat(app, request)
-        kept = dict(chat.settings if chat else _new(app).get("settings", {}))
+        kept = dict(chat.settings if chat else new_chat(app).get("settings", {}))
+        before = dict(kept)
+        wrong = ""
         kept.pop(field, None)
-        bare, _ = effective(app, _with(app, chat, kept))
-        if getattr(bare, field) != checked:
-            kept[field] = plain(checked)
-        chat = await _keep(app, chat, settings=kept)
-        return _heading(app, chat), _about(app, chat)
+        base = settings_now(app, chat, bare=True)
+        try:
+            if not emptied(setting, value):
+                checked = parsed(setting, value)
+                if getattr(base, field) != checked:
+                    kept[field] = plain(checked)
+        except SettingError as error:
+            wrong, kept = str(error), before
+            gr.Warning(wrong)
+        if kept != before:
+            try:
+                chat = await keep(app, chat, settings=kept)
+            except PatchbayError as error:
+                wrong = str(error)
+                gr.Warning(wrong)
+        now = await View.of(app, form, chat)
+        return note.write(note.forget(noted, field), now.one(field, wrong))
 
     return change
-
-
-def _new(app: App) -> dict[str, Any]:
-    """What a chat that does not exist yet will begin with."""
-    return dict(app.settings.section(NEW_CHAT))
-
-
-def _with(app: App, chat: Chat | None, settings: Mapping[str, Any]) -> Chat:
-    fields = {"preset": chat.preset, "model": chat.model, "character": chat.character} if chat else _new(app)
-    return Chat("", **{**fields, "settings": settings})
-
-
-async def _keep(app: App, chat: Chat | None, **fields: Any) -> Chat | None:
-    if chat is None:
-        await app.call(app.settings.save_section, NEW_CHAT, {**_new(app), **fields})
-        return None
-    return await app.call(app.chats.update, chat.id, **fields)
-
-
-async def _view(app: App, form: Form, chat: Chat | None) -> list[Any]:
-    settings, name = effective(app, chat or Chat("", **_new(app)))
-    presets = await app.call(app.presets.list)
-    choices = [(p.name + ("" if p.error == "" else " (damaged)"), p.name) for p in presets]
-    notes = {}
-    try:
-        found = app.models.get((chat.model if chat else "") or app.models.default())
-        capabilities = app.loaders[found.loader].capabilities()
-        notes = {n: w for n, w in capabilities.settings.items() if w not in ("native", "reference")}
-    except NotFound:
-        pass  # the chat's model is gone; the Model tab says so
-    return [
-        _heading(app, chat),
-        gr.update(choices=choices, value=name),
-        _about(app, chat),
-        *form.update(values(settings), notes),
-    ]
-
-
-def _heading(app: App, chat: Chat | None) -> str:
-    title = (chat.title or "this chat") if chat else "the next new chat"
-    return f"### Parameters of {quiet(title)}"
-
-
-def _about(app: App, chat: Chat | None) -> str:
-    changed = dict(chat.settings if chat else _new(app).get("settings", {}))
-    _, name = effective(app, chat or Chat("", **_new(app)))
-    try:
-        preset = app.presets.get(name)
-        text = f"{quiet(preset.description)} *{quiet(preset.author)}*"
-    except NotFound:
-        text = ""
-    if changed:
-        text += "\n\nChanged: " + ", ".join(f"`{k}` {quiet(str(v))}" for k, v in sorted(changed.items()))
-    return text
