@@ -214,7 +214,8 @@ def test_drafts_are_kept_for_each_chat(chat):
 def test_a_failed_reply_says_why_and_can_be_retried(chat):
     chat.say("/speed 0 /fail 3 one two three four five")
     chat.wait("failed")
-    expect(chat.last.get_by_role("alert")).to_be_visible()
+    expect(chat.last.locator(".mark.error strong")).not_to_be_empty()
+    expect(chat.page.locator("#announcer")).to_contain_text("The reply failed.")
     chat.last.get_by_role("button", name="Retry").click()
     expect(chat.last.locator(".version")).to_have_text("2/2")
 

@@ -31,10 +31,18 @@ async function doIt(view, action, message, button) {
   else if (action === 'details') showDetails(view, message.message, button);
   else if (action === 'previous' || action === 'next') await showVersion(view, message, action === 'next' ? 1 : -1, action);
   else if (action === 'delete') {
+    const chat = view.chat.id;
     await view.turn('/delete', { message: id });
     toast(role === 'user' ? 'Your message and what followed it are deleted.' : 'The reply and what followed it are deleted.', {
       action: 'Undo', takeFocus: true,
-      run: () => view.turn('/undelete', { message: id }).then(() => { focus(view.messages.views.get(id)?.element); announce('The message is back.'); }, tell),
+      run: async () => {
+        try {
+          if (view.chat.id === chat) await view.turn('/undelete', { message: id });
+          else { await post(chatPath(chat, '/undelete'), { message: id }); await view.open(chat); }
+          focus(view.messages.views.get(id)?.element);
+          announce('The message is back.');
+        } catch (error) { tell(error); }
+      },
     });
   } else if (action === 'branch') {
     const { chat } = await post(chatPath(view.chat.id, '/branch'), { message: id });

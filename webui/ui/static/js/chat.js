@@ -106,6 +106,7 @@ export class ChatView extends EventTarget {
   /** Names the chat to the window, and to the panels, which know it by a cookie. */
   remember() {
     const { id, title } = this.chat;
+    byId('chat-title').textContent = title || 'New chat';
     document.title = title ? `${title} · Patchbay` : 'Patchbay';
     document.cookie = `patchbay_chat=${id}; path=/; SameSite=Strict`;
   }

@@ -21,7 +21,7 @@ export function setUpChoosers(view, openTab) {
     /** @type {HTMLElement} */ (modelButton.querySelector('.value')).textContent = name || 'No model';
     /** @type {HTMLElement} */ (modelButton.querySelector('small')).textContent = (model?.loaders.length ?? 0) > 1 ? loader?.title ?? '' : '';
     modelButton.classList.toggle('missing', Boolean(name) && state.models.length > 0 && !model);
-    modelButton.title = name ? `Model: ${name}${loader ? `, ${loader.title}` : ''}` : 'Choose a model';
+    modelButton.title = modelButton.classList.contains('missing') ? `${name} is not in the models folder any more.` : name ? `Model: ${name}${loader ? `, ${loader.title}` : ''}` : 'Choose a model';
     const preset = view.chat.preset || state.defaults.preset;
     /** @type {HTMLElement} */ (presetButton.querySelector('.value')).textContent = preset || 'No preset';
     presetButton.title = preset ? `Preset: ${preset}` : 'Choose a preset';

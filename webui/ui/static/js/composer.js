@@ -56,6 +56,10 @@ export function setUpComposer(view) {
   box.addEventListener('compositionstart', () => { composing = true; });
   box.addEventListener('compositionend', () => { setTimeout(() => { composing = false; }, 0); });
   box.addEventListener('keydown', (event) => {
+    if (event.key === 'PageUp' || event.key === 'PageDown') {
+      event.preventDefault();
+      view.messages.scroller.scrollBy({ top: (event.key === 'PageUp' ? -0.85 : 0.85) * view.messages.scroller.clientHeight });
+    }
     if (event.key === 'Enter' && !event.shiftKey && !event.altKey && !composing && !event.isComposing) { event.preventDefault(); submit(); }
   });
   stop.addEventListener('click', () => { view.stop(); focus(box); });

@@ -39,7 +39,7 @@ for (const kind of ['keydown', 'pointerdown', 'wheel']) addEventListener(kind, (
 setUpTabs(() => view.replyId !== '' || performance.now() - touched < 2500);
 
 byId('empty').append(
-  el('h1', { text: 'What shall we talk about?' }),
+  el('h2', { text: 'What shall we talk about?' }),
   el('p', { class: 'quiet', text: 'Everything stays on this machine. The small guide model answers questions about Patchbay.' }),
   el('div', { class: 'suggestions' }, ...SUGGESTIONS.map((text) => el('button', { type: 'button', text, onclick: () => composer.say(text) }))),
 );

@@ -93,7 +93,7 @@ export class MessageView {
       el('button', { type: 'button', class: 'mark-button', text, onclick: (/** @type {MouseEvent} */ e) => this.act(action, this, /** @type {HTMLElement} */ (e.currentTarget)) });
     if (status === 'interrupted') marks.push(el('p', { class: 'mark warn' }, icon('warn'), el('span', { text: 'This reply was interrupted. What it said so far is kept.' }), button('Continue', 'continue')));
     if (status === 'failed') {
-      marks.push(el('div', { class: 'mark error', role: 'alert' }, icon('warn'),
+      marks.push(el('div', { class: 'mark error' }, icon('warn'),
         el('span', {}, el('strong', { text: error || 'The reply failed.' }), hint ? el('small', { text: hint }) : null), button('Retry', 'retry')));
     }
     if (status === 'stopped') marks.push(el('p', { class: 'mark quiet' }, el('span', { text: 'Stopped' })));

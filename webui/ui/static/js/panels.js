@@ -35,10 +35,9 @@ async function mount() {
   const page = /** @type {any} */ (window);
   page.__gradio_mode__ = 'app';
   page.gradio_config = await get('/config');
-  const style = document.createElement('link');
-  style.rel = 'stylesheet';
-  style.href = state.panels.style;
-  document.head.prepend(style);
+  const style = (/** @type {string} */ href) => Object.assign(document.createElement('link'), { rel: 'stylesheet', href });
+  document.head.prepend(style(state.panels.style));
+  document.head.append(style('/static/css/panels.css'));
   const app = document.createElement('gradio-app');
   for (const [name, value] of [['embed', 'true'], ['eager', 'true'], ['control_page_title', 'false']]) app.setAttribute(name, value);
   byId('panel-host').append(app);
