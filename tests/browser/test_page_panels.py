@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-SHOWS = {"Parameters": "Temperature", "Model": "Refresh", "Extensions": "xtension", "Settings": "Theme"}
+SHOWS = {"Parameters": "Temperature", "Model": "Refresh", "Extensions": "xtension", "Settings": "Folders"}
 
 
 def open_tab(chat, name):
@@ -39,7 +39,7 @@ def test_the_panels_are_told_which_chat_is_open(chat):
 def test_the_panels_take_the_theme_of_the_page(new_chat, scheme):
     chat = new_chat(color_scheme=scheme).open()
     open_tab(chat, "Settings")
-    expect(chat.page.locator("gradio-app").get_by_text("Theme").first).to_be_visible(timeout=30000)
+    expect(chat.page.locator("gradio-app").get_by_text("Folders").first).to_be_visible(timeout=30000)
     assert chat.page.evaluate("document.body.classList.contains('dark')") is (scheme == "dark")
 
 

@@ -63,7 +63,7 @@ export const focus = (node) => node?.focus({ preventScroll: true });
 
 /** A number as people read it: 950, 1.2k, 131k. @param {number} n */
 export function short(n) {
-  if (n < 1000) return String(Math.round(n));
+  if (n < 1000) return n < 10 && n % 1 ? n.toFixed(1) : String(Math.round(n));
   return n < 9950 ? `${(n / 1000).toFixed(1).replace('.0', '')}k` : `${Math.round(n / 1000)}k`;
 }
 

@@ -1,7 +1,7 @@
 /** One message: its element, its marks, its actions. What an action does is decided by the chat. */
 
 import { Blocks } from './blocks.js';
-import { el, icon, iconButton } from './dom.js';
+import { el, icon, iconButton, short } from './dom.js';
 
 /** @typedef {import('./api.js').Message} Message */
 
@@ -127,7 +127,7 @@ export class MessageView {
       add('trash', 'Delete', 'delete');
       if (role === 'assistant') add('info', 'Details', 'details', { 'aria-haspopup': 'dialog', 'aria-expanded': 'false' });
       const speed = details?.tokens_per_second;
-      if (role === 'assistant') parts.push(el('span', { class: 'made', text: [model, speed ? `${speed < 10 ? speed.toFixed(1) : Math.round(speed)} tokens/s` : ''].filter(Boolean).join(' · ') }));
+      if (role === 'assistant') parts.push(el('span', { class: 'made', text: [model, speed ? `${short(speed)} tokens/s` : ''].filter(Boolean).join(' · ') }));
     }
     this.bar.replaceChildren(...parts);
     if (focused) /** @type {HTMLElement|null} */ (this.bar.querySelector(`[data-action="${focused}"]`))?.focus();
