@@ -309,7 +309,7 @@ def test_the_third_failure_switches_off_for_good_and_says_why(make, tmp_path):
     fold(plugins)
     assert record(plugins, "bad").strikes == 3
     assert "failed 3 times" in record(plugins, "bad").error and "division by zero" in record(plugins, "bad").error
-    wait_until(lambda: SettingsStore(tmp_path / "data").section("extensions")["bad"].get("on") is False)
+    wait_until(lambda: SettingsStore(tmp_path / "data").section("extensions")["bad"].get("enabled") is False)
     later = Plugins(Start(tmp_path / "data"), SettingsStore(tmp_path / "data"))
     later.load([(tmp_path / "ext", "extension", False)])
     assert not later.record("bad").enabled and "failed 3 times" in later.record("bad").error
