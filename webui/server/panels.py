@@ -170,7 +170,7 @@ def _kept(send: Send, path: str) -> Send:
 
 
 def shipped(app: App) -> tuple[gradio.Blocks, dict[str, Any]]:
-    """The panels that come with Patchbay, with their theme and CSS."""
+    """The panels that come with Patchbay, with their theme."""
     from webui.ui import panels
 
-    return panels.build(app), {"theme": panels.THEME, "css": panels.CSS}
+    return panels.build(app), {"theme": panels.THEME}

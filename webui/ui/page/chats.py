@@ -40,6 +40,8 @@ _FIELDS = {
     "character": Key(str),
     "settings": Key(dict),
 }
+#: What is kept for new chats; the rest of an empty chat goes with it.
+_BEGINNING = ("preset", "settings")
 
 
 class EventStream(StreamingResponse):
@@ -109,6 +111,14 @@ class Chats:
         """A new chat; a character greets first."""
         fields = await self._checked(await read(request, _FIELDS))
         return {"chat": view.chat_json(await conversation.create(self.app, **fields))}
+
+    async def begin(self, request: Request) -> dict[str, Any]:
+        """Change what a new chat begins with."""
+        fields = await self._checked(await read(request, {k: _FIELDS[k] for k in _BEGINNING}))
+        section = conversation.NEW_CHAT
+        kept = {**self.app.settings.section(section), **fields}
+        await self.app.call(self.app.settings.save_section, section, kept)
+        return {k: kept[k] for k in _BEGINNING if k in kept}
 
     async def change(self, request: Request) -> dict[str, Any]:
         """Change what a chat remembers."""

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from webui.core.errors import PatchbayError, SettingError
 from webui.core.version import program_version
+from webui.runtime.conversation import NEW_CHAT
 from webui.ui.page import view
 from webui.ui.page.bodies import Key, number, read
 from webui.ui.page.chats import Chats
@@ -39,6 +40,7 @@ def routes(app: App) -> list[Route]:
         ("POST", "/ui/theme", state.theme),
         ("GET", "/ui/chats", state.chats),
         ("POST", "/ui/chats", chats.create),
+        ("PATCH", "/ui/new-chat", chats.begin),
         ("GET", "/ui/chats/{chat}", chats.open),
         ("PATCH", "/ui/chats/{chat}", chats.change),
         ("DELETE", "/ui/chats/{chat}", chats.delete),
@@ -100,7 +102,13 @@ class State:
             {"name": p.name, "description": p.description, "own": p.own} for p in self.app.presets.list() if not p.error
         ]
 
-    def _defaults(self) -> dict[str, str]:
+    def _defaults(self) -> dict[str, Any]:
+        """What a new chat begins with."""
+        begun = self.app.settings.section(NEW_CHAT)
+        chosen = {k: begun[k] for k in ("preset", "settings") if begun.get(k)}
+        return {**self._fallen_back(), "settings": {}, **chosen}
+
+    def _fallen_back(self) -> dict[str, str]:
         app = self.app
         try:
             model = app.models.get(app.models.default())

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from webui.ui.panels import extensions, model, parameters, settings
-from webui.ui.panels.look import CSS, THEME
+from webui.ui.panels.look import THEME
 
 if TYPE_CHECKING:
     from webui.runtime.app import App
 
-__all__ = ["CSS", "THEME", "build"]
+__all__ = ["THEME", "build"]
 
 
 def build(app: App) -> gr.Blocks:
     """The tabs, in one Blocks. The page's script presses ``#refresh-NAME`` whenever it opens the tab of that name."""
     parts = {part.TITLE: part for part in (parameters, model, extensions, settings)}
-    with gr.Blocks(analytics_enabled=False, title="Patchbay", fill_width=True) as blocks:
+    blocks = gr.Blocks(analytics_enabled=False, title="Patchbay", fill_width=True)
+    with blocks:
         presses = {t: gr.Button(f"Read {t} again", elem_id=f"refresh-{t}", elem_classes="pb-press") for t in parts}
         with gr.Tabs(elem_id="panels"):
             for title, part in parts.items():

@@ -42,7 +42,6 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     on_now = gr.Textbox("", visible="hidden", container=False, label="Extensions that are on")
     parts: dict[str, Any] = {"safe": safe, "switches": switches, "none": none, "failures": failures, "on": on_now}
 
-    @gr.render(inputs=[on_now], triggers=[on_now.change], show_progress="hidden")
     def forms(noted: str) -> None:
         """What the extensions that are on bring along; drawn anew when they are others."""
         for name, cls in app.plugins.collect("register_settings"):
@@ -51,6 +50,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
             with gr.Accordion(f"Panel of {name}", open=True, elem_id=f"panel-of-{name}"):
                 app.plugins.call(name, "build_panel", app=app)
 
+    gr.render(inputs=[on_now], triggers=[on_now.change], show_progress="hidden")(forms)
     with gr.Accordion("What went wrong", open=False, visible=False, elem_id="extension-problems") as wrong:
         problems = gr.Textbox(
             label="Failures, newest first", show_label=False, lines=6, max_lines=24, interactive=False,
@@ -96,7 +96,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
                 except PatchbayError as error:
                     gr.Warning(str(error))
         app.plugins_changed()
-        return await show(note.forget(noted, "switches"))
+        return await show(note.noted(noted, "switches", chosen))
 
     on(blocks.load, again, [note.box], outputs)
     on(refresh.click, again, [note.box], outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -88,7 +88,7 @@ def component(s: Setting, value: Any, elem_id: str) -> Any:
         step = s.form[2] if s.form else 1
         return gr.Number(value, step=step, **common)
     lines = s.lines if s.type is str else _LONG
-    kind = "password" if s.secret else "text"
+    kind: Literal["password", "text"] = "password" if s.secret else "text"
     common["elem_classes"] = ["pb-setting", "pb-tall"] if lines > 1 else "pb-setting"
     return gr.Textbox(shown(s, value), lines=lines, max_lines=lines if lines == 1 else 12, type=kind, **common)
 

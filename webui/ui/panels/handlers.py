@@ -122,14 +122,14 @@ class Notebook:
             updates.append(gr.update(**news) if news else gr.skip())
         return [*updates, json.dumps(known, separators=(",", ":"))]
 
-    def forget(self, note: str, key: str, prop: str = "value") -> str:
-        """The note without what a person has just changed by hand."""
+    def noted(self, note: str, key: str, value: Any) -> str:
+        """The note with the value that a person has just set by hand: it is not sent back unless it must be another."""
         try:
             known = json.loads(note) if note else {}
         except ValueError:
             return ""
-        known.get(key, {}).pop(prop, None)
-        return json.dumps(known)
+        known.setdefault(key, {})["value"] = _mark(value)
+        return json.dumps(known, separators=(",", ":"))
 
 
 def _mark(value: Any) -> str:

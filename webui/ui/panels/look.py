@@ -1,11 +1,10 @@
 """How the Gradio tabs look: the page's own colours and fonts, so that the tabs and the chat are one page.
 
-The colours are the page's custom properties (``webui/ui/static/css/page.css``), which follow light and dark.
+The colours are the page's custom properties (``webui/ui/static/css/page.css``), which follow light and dark. Layout
+is in ``webui/ui/static/css/panels.css``, which the page adds: Gradio rewrites the selectors of what it is given.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import gradio as gr
 
@@ -68,6 +67,3 @@ def _theme() -> gr.themes.Base:
 
 
 THEME = _theme()
-
-#: Beside the theme: ``webui/ui/panels/panels.css``, read once.
-CSS = (Path(__file__).parent / "panels.css").read_text(encoding="utf-8")

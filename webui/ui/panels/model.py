@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from webui.core.chat import Chat
 from webui.core.errors import NotFound, PatchbayError
 from webui.core.fields import build as checked
 from webui.core.fields import sparse, values
 from webui.runtime.catalogue import Model
 from webui.ui.panels.facts import buttons, check_template, describe, engines, label
 from webui.ui.panels.forms import Form
-from webui.ui.panels.handlers import Notebook, current_chat, keep, new_chat, on
+from webui.ui.panels.handlers import Notebook, current_chat, keep, on
 
 if TYPE_CHECKING:
     from webui.runtime.app import App
@@ -46,7 +47,8 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     with gr.Accordion("Chat template and preset", open=False, elem_id="template-part"):
         preset = gr.Dropdown([], label="Preset", info="What chats with this model begin with.", elem_id="model-preset")
         template = gr.Textbox(
-            label="Chat template", lines=10, max_lines=24, elem_id="model-template", elem_classes=["pb-tall", "pb-mono"],
+            label="Chat template", lines=10, max_lines=24, elem_id="model-template",
+            elem_classes=["pb-tall", "pb-mono"],
             info="Jinja that turns the conversation into the text that the model reads.",
         )  # fmt: skip
         with gr.Row(elem_classes="pb-line"):
@@ -115,7 +117,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
 
     async def show(noted: str, request: gr.Request) -> AsyncIterator[list[Any]]:
         chat = await current_chat(app, request)
-        name = (chat.model if chat else new_chat(app).get("model", "")) or app.models.default()
+        name = (chat.model if chat else "") or app.models.default()
         try:
             found = app.models.get(name)
         except NotFound:
@@ -149,19 +151,19 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
 
     async def pick(name: str, noted: str) -> AsyncIterator[list[Any]]:
         found = app.models.get(name)
-        answer = note.write(note.forget(noted, "model"), await whole(found, found.loader))
+        answer = note.write(note.noted(noted, "model", name), await whole(found, found.loader))
         yield answer
         async for later in follow(found, found.loader, answer[-1]):
             yield later
 
     async def engine(name: str, chosen: str, noted: str) -> list[Any]:
-        return note.write(note.forget(noted, "loader"), await whole(app.models.get(name), chosen))
+        return note.write(note.noted(noted, "loader", chosen), await whole(app.models.get(name), chosen))
 
     async def start(name: str, chosen: str, noted: str, *given: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
         found = app.models.get(name)
         wanted = options(chosen, given)
-        for key in controls:
-            noted = note.forget(noted, key)
+        for key, held in zip(controls, given, strict=True):
+            noted = note.noted(noted, key, held)
         task = asyncio.create_task(app.models.load(name, chosen, wanted))
         while not task.done():
             answer = brief.write(noted, await situation(name, chosen))
@@ -171,7 +173,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
         error = task.exception()
         if error is None:
             await app.call(app.models.save_settings, name, loader=chosen, options=wanted)
-            await keep(app, await current_chat(app, request), model=name, loader="")
+            await _use(app, await current_chat(app, request), name)
             yield note.write(noted, await whole(found, chosen))
             return
         yield _spread(note, brief, brief.write(noted, await situation(name, chosen)))
@@ -204,12 +206,12 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
             app.models.save_settings, name, template=text if text.strip() and text != theirs else None
         )
         gr.Info("Saved. The next reply uses it.")
-        return note.write(note.forget(noted, "template"), await whole(found, chosen))
+        return note.write(note.noted(noted, "template", None), await whole(found, chosen))
 
     async def drop_template(name: str, chosen: str, noted: str) -> list[Any]:
         found = await app.call(app.models.save_settings, name, template=None)
         gr.Info("The next reply uses the model's own template.")
-        return note.write(note.forget(noted, "template"), await whole(found, chosen))
+        return note.write(note.noted(noted, "template", None), await whole(found, chosen))
 
     on(blocks.load, show, [note.box], outputs)
     on(refresh.click, show, [note.box], outputs)
@@ -223,6 +225,14 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     on(preset.input, keep_preset, [model, preset], None)
     on(save_template.click, keep_template, [model, loader, template, note.box], outputs)
     on(reset.click, drop_template, [model, loader, note.box], outputs)
+
+
+async def _use(app: App, chat: Chat | None, name: str) -> None:
+    """What a person has loaded is what the chat on the page, and every new one, speaks to."""
+    app.models.default_name = name
+    await app.call(app.settings.save_section, "app", {**app.settings.section("app"), "model": name})
+    if chat is not None and (chat.model != name or chat.loader):
+        await keep(app, chat, model=name, loader="")
 
 
 def _spread(note: Notebook, part: Notebook, answer: list[Any]) -> list[Any]:

@@ -66,7 +66,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
             gr.Warning(f"The preset {chosen} is damaged: {error}")
         else:
             await keep(app, chat, preset=chosen, settings={})
-        return await show(note.forget(noted, "preset"), text, kind, request)
+        return await show(note.noted(noted, "preset", chosen), text, kind, request)
 
     async def undo(noted: str, text: str, kind: str, request: gr.Request) -> list[Any]:
         await keep(app, await current_chat(app, request), settings={})
@@ -99,7 +99,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
         if chosen not in names:  # a shipped one of that name shows again
             await keep(app, await current_chat(app, request), preset="")
         gr.Info(f"Deleted {chosen}.")
-        return await show(note.forget(noted, "preset"), text, kind, request)
+        return await show(note.noted(noted, "preset", chosen), text, kind, request)
 
     on(blocks.load, show, asked, outputs)
     on(refresh.click, show, asked, outputs)
@@ -108,7 +108,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     on(neutral.click, make_neutral, asked, outputs)
     on(save.click, save_as, [name, description, *asked], [*outputs, name, description])
     on(remove.click, delete, [preset, *asked], outputs)
-    on(find.input, sift, asked, outputs, last=True)
+    on(find.change, sift, asked, outputs, last=True)
     on(which.input, sift, asked, outputs, last=True)
     for field, control in form.components.items():
         group = f"group {form.settings[field].group}"
@@ -144,6 +144,6 @@ def _change(app: App, form: Form, field: str, note: Notebook) -> Any:
                 wrong = str(error)
                 gr.Warning(wrong)
         now = await View.of(app, form, chat)
-        return note.write(note.forget(noted, field), now.one(field, wrong))
+        return note.write(note.noted(noted, field, value), now.one(field, wrong))
 
     return change

@@ -69,10 +69,10 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     async def choose(value: str, noted: str) -> str:
         kept = dict(app.settings.section("app"))
         await app.call(app.settings.save_section, "app", {**kept, "theme": value})
-        return note.forget(noted, "theme")
+        return note.noted(noted, "theme", value)
 
     async def read(chosen: str | None, noted: str) -> list[Any]:
-        return await show(chosen, note.forget(noted, "which"))
+        return await show(chosen, note.noted(noted, "which", chosen))
 
     async def examine() -> Any:
         return gr.update(value=await app.call(_doctor, app), visible=True)

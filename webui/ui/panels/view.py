@@ -39,7 +39,10 @@ def _draft(app: App, chat: Chat | None) -> Chat:
 
 
 def settings_now(app: App, chat: Chat | None, *, bare: bool = False) -> GenerationSettings:
-    """What the next reply uses; ``bare``: without what was changed by hand. A preset that is damaged or gone is neutral."""
+    """What the next reply uses; ``bare``: without what was changed by hand.
+
+    A preset that is damaged or gone counts as neutral.
+    """
     draft = _draft(app, chat)
     changed = {} if bare else dict(draft.settings)
     try:
@@ -94,7 +97,7 @@ class View:
         """Names of the settings that differ from the preset."""
         return [n for n in self.form.components if getattr(self.now, n) != getattr(self.base, n)]
 
-    def everything(self, text: str, kind: str) -> dict[str, dict[str, Any]]:
+    def everything(self, text: str | None, kind: str) -> dict[str, dict[str, Any]]:
         """What each part of the tab is to show."""
         wanted = self.fitting(text, kind)
         wanted |= {"heading": self._heading(), "about": self._about(), "undo": self._undo(), "preset": self._choices()}
@@ -117,9 +120,9 @@ class View:
             name: self._field(name, wrong),
         }
 
-    def fitting(self, text: str, kind: str, opened: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    def fitting(self, text: str | None, kind: str, opened: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Which settings are listed: those whose name or help has the words, of the kind asked for."""
-        asked = text.lower().replace("_", " ").split()
+        asked = (text or "").lower().replace("_", " ").split()
         settings = self.form.settings
         changed = set(self.changed)
 
@@ -193,8 +196,7 @@ class View:
     def _field(self, name: str, wrong: str = "") -> dict[str, Any]:
         s = self.form.settings[name]
         value, base = getattr(self.now, name), getattr(self.base, name)
-        said = [wrong] if wrong else []
-        said.append(s.help)
+        said = [s.help]
         kinds = ["pb-setting"] + (["pb-tall"] if s.lines > 1 or isinstance(s.default, tuple | dict) else [])
         if value != base:
             kinds.append("pb-changed")
@@ -208,7 +210,7 @@ class View:
             said.append(f"No effect with {self.engine}." if len(self.without) > _MANY else f"No effect here: {reason}")
         return {
             "value": shown(s, plain(value)),
-            "info": " ".join(said),
+            "info": wrong or " ".join(said),
             "interactive": not reason,
             "elem_classes": kinds,
         }

@@ -14,8 +14,10 @@ const MORE = 32; // messages read with each step upwards
 
 /** @returns {Chat} a chat that the server does not know yet */
 const blank = () => ({
-  id: '', title: '', version: 0, leaf: '', model: '', loader: '', preset: '', system: '', prefix: '', character: '', settings: {}, updated: 0,
+  id: '', title: '', version: 0, leaf: '', model: '', loader: '', preset: '', system: '', prefix: '', character: '', settings: { ...state.defaults.settings }, updated: 0,
 });
+/** What a new chat keeps for the next one too. */
+const KEPT = new Set(['preset', 'settings']);
 
 /** Fires `open` (another chat, or the same one anew), `born` (the new chat came to be), `chat` (its fields), `reply` (starts, ends), `progress`, `meter`. */
 export class ChatView extends EventTarget {
@@ -239,8 +241,12 @@ export class ChatView extends EventTarget {
     const before = this.chat;
     this.chat = { ...this.chat, ...fields };
     this.fire('chat');
-    if (!before.id) return;
     try {
+      if (!before.id) {
+        const kept = Object.entries(fields).filter(([name]) => KEPT.has(name));
+        if (kept.length) Object.assign(state.defaults, await patch('/ui/new-chat', Object.fromEntries(kept)));
+        return;
+      }
       const { chat } = await patch(chatPath(before.id), fields);
       if (chat.id === this.chat.id) { this.chat = chat; this.fire('chat'); }
     } catch (error) {
@@ -307,9 +313,15 @@ export class ChatView extends EventTarget {
     } catch { /* lost again: the next time */ }
   }
 
-  /** Looks whether another tab changed this chat. */
+  /** Looks whether another tab, or a panel, changed this chat or what a new one begins with. */
   async look() {
-    if (!this.chat.id || this.replyId) return;
+    if (!this.chat.id) {
+      const { preset, settings } = state.defaults;
+      this.chat = { ...this.chat, preset: this.chat.preset && preset, settings: { ...settings } };
+      this.fire('chat');
+      return;
+    }
+    if (this.replyId) return;
     const id = this.chat.id;
     const told = /** @type {Opened} */ (await get(chatPath(id, '?limit=1')));
     if (this.chat.id === id && (told.chat.version !== this.chat.version || told.reply) && !document.querySelector('.message.editing')) await this.open(id);

@@ -36,7 +36,7 @@ setUpChoosers(view, openTab);
 setUpNotices();
 let touched = 0;
 for (const kind of ['keydown', 'pointerdown', 'wheel']) addEventListener(kind, () => { touched = performance.now(); }, { passive: true, capture: true });
-setUpTabs(() => view.replyId !== '' || performance.now() - touched < 2500);
+setUpTabs(() => view.replyId !== '' || performance.now() - touched < 2500, async () => { await refresh(); await view.look(); });
 
 byId('empty').append(
   el('h2', { text: 'What shall we talk about?' }),
@@ -95,6 +95,7 @@ async function start() {
   if (id) await view.open(id);
   else view.startNew();
   await lists;
+  if (!id) await view.look();
   byId('version').textContent = state.version ? `Version ${state.version}` : '';
   if (matchMedia('(hover: hover)').matches) focus(byId('text'));
   document.body.dataset.ready = 'true';

@@ -2,7 +2,7 @@
 
 import { get, isLost } from './api.js';
 import { byId, focus } from './dom.js';
-import { refresh, state } from './store.js';
+import { changed, refresh, state } from './store.js';
 
 const NAMES = ['Chat', 'Parameters', 'Model', 'Extensions', 'Settings'];
 /** @type {Promise<void>|null} */
@@ -76,7 +76,7 @@ export async function openTab(name) {
   byId('chat').hidden = !chat;
   host.hidden = chat;
   if (chat) {
-    if (before !== 'Chat') refresh().catch(() => {});
+    if (before !== 'Chat') back().catch(() => {});
     return;
   }
   host.setAttribute('aria-labelledby', `tab-${name}`);
@@ -87,9 +87,19 @@ export async function openTab(name) {
   document.getElementById(`refresh-${name}`)?.click();
 }
 
-/** @param {() => boolean} busy true while nothing heavy may happen */
-export function setUpTabs(busy) {
+/** @type {() => Promise<void>} */
+let back = refresh;
+
+/** @param {() => boolean} busy true while nothing heavy may happen @param {() => Promise<void>} returned to the chat, which a panel may have changed */
+export function setUpTabs(busy, returned) {
   const list = byId('tabs');
+  back = returned;
+  byId('panel-host').addEventListener('change', (event) => {
+    const box = /** @type {HTMLInputElement} */ (event.target);
+    if (!box.closest('#theme')) return;
+    /** @type {any} */ (window).patchbayTheme.choose(box.value);
+    changed('theme');
+  });
   for (const name of NAMES) byId(`tab-${name}`).addEventListener('click', () => openTab(name));
   list.addEventListener('keydown', (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, Home: -NAMES.length, End: NAMES.length }[event.key];

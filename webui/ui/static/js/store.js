@@ -10,7 +10,7 @@ export const state = {
   more: false,
   /** @type {Model[]} */ models: [],
   /** @type {{name: string, description: string, own: boolean}[]} */ presets: [],
-  defaults: { model: '', loader: '', preset: '' },
+  defaults: { model: '', loader: '', preset: '', /** @type {Record<string, any>} */ settings: {} },
   panels: { ready: false, script: '', style: '' },
   /** @type {string[]} */ notices: [],
   /** @type {Record<string, any>[]} */ quick: [],
