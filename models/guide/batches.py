@@ -15,9 +15,10 @@ from models.guide.dialogues import Dialogues
 from models.guide.vocabulary import Encoder
 
 #: Lengths that batches are padded to.
-LENGTHS = (48, 64, 80, 96, 128, 160, 192, 256, 384, 512)
-#: The first tokens of an answer decide which one it is; of many one-turn answers only these are read.
-OPENING = 12
+LENGTHS = (24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512)
+
+
+CONTEXT = 2048
 
 
 @dataclass(frozen=True)
@@ -33,23 +34,38 @@ class Batch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training example looks like."""
+    """What training examples look like. The first tokens of an answer decide which one it is, and are what is hard."""
 
+    openings: float  # share of one-turn chats that are cut behind the opening of the answer
+    opening: int  # tokens of an opening
+    longer: float  # share of chats with more than one turn
+    instructed: float  # share of chats with a system prompt
+    strength: float = 1.0  # how much questions are dressed
     wobble: float = 0.25  # chance of an unusual split of a person's message
-    asked: float = 0.1  # weight of a person's words in the loss
-    opening_only: float = 0.6  # share of one-turn chats cut behind the opening of the answer
+    asked: float = 0.25  # share of chats in which a person's words count a little in the loss
     documents: float = 0.02  # share of plain text
-    jumps: float = 0.5  # share of longer chats with gaps in their positions, which teaches the whole context cheaply
-    context: int = 2048
+    jumps: float = 0.5  # share of longer chats with gaps in their positions: the whole context, taught cheaply
+
+
+#: Before this share of the training is done, examples are short: which answer. After it, whole chats.
+TURNING_POINT = 0.55
+EARLY = Recipe(openings=0.92, opening=8, longer=0.07, instructed=0.1, strength=0.6, wobble=0.12, documents=0.005)
+LATE = Recipe(openings=0.5, opening=12, longer=0.22, instructed=0.25)
 
 
 class Batches:
     """An endless stream of batches of about ``tokens`` tokens each."""
 
-    def __init__(self, dialogues: Dialogues, encoder: Encoder, documents: list[str], recipe: Recipe, seed: int) -> None:
-        self.dialogues, self.encoder, self.documents, self.recipe = dialogues, encoder, documents, recipe
+    def __init__(self, dialogues: Dialogues, encoder: Encoder, documents: list[str], seed: int) -> None:
+        self.dialogues, self.encoder, self.documents = dialogues, encoder, documents
+        self.done = 0.0  # share of the training that is done; the trainer keeps it up to date
         self.rng = random.Random(seed)
         self._looked, self._stamp = time.monotonic(), seeds.stamp()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe for now."""
+        return EARLY if self.done < TURNING_POINT else LATE
 
     def stream(self, tokens: int) -> Iterator[Batch]:
         """Batches; examples of like length go together."""
@@ -81,24 +97,27 @@ class Batches:
 
     def _dialogue(self) -> tuple[list[int], list[float], list[int]]:
         recipe, rng = self.recipe, self.rng
-        dialogue = self.dialogues.draw(rng)
+        turns = rng.choices([2, 3, 4], [0.55, 0.3, 0.15])[0] if rng.random() < recipe.longer else 1
+        self.dialogues.strength = recipe.strength
+        dialogue = self.dialogues.draw(rng, turns, rng.random() < recipe.instructed)
         messages = dialogue.messages()
-        cut = len(dialogue.turns) == 1 and rng.random() < recipe.opening_only
+        cut = turns == 1 and rng.random() < recipe.openings
+        asked = 0.3 if rng.random() < recipe.asked else 0.0
         ids: list[int] = []
         weights: list[float] = []
         positions: list[int] = []
-        jump = len(dialogue.turns) > 1 and rng.random() < recipe.jumps
+        jump = turns > 1 and rng.random() < recipe.jumps
         at = rng.randrange(64) if jump else 0
         for role, part in self.encoder.chat(messages, rng, recipe.wobble):
             if cut and role == "assistant":
-                part = part[:OPENING]
+                part = part[: recipe.opening]
             if jump and role == "user" and ids:
                 at += rng.randrange(1, 400)
             ids += part
-            weights += [{"assistant": 1.0, "user": recipe.asked}.get(role, 0.0)] * len(part)
+            weights += [{"assistant": 1.0, "user": asked}.get(role, 0.0)] * len(part)
             positions += range(at, at + len(part))
             at += len(part)
-        return ids, weights, [min(position, recipe.context - 1) for position in positions]
+        return ids, weights, [min(position, CONTEXT - 1) for position in positions]
 
     def _document(self) -> tuple[list[int], list[float], list[int]]:
         ids = [self.encoder.begin, *self.encoder.text(self.rng.choice(self.documents))][: LENGTHS[-1]]

@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1.0, help="multiplies the learning rates")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--word-examples", type=int, default=300_000, help="questions for the first word vectors")
     parser.add_argument("--folder", type=Path, default=WORK, help="where checkpoints go")
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a step")
     parser.add_argument("--export", action="store_true", help="export the last checkpoint")
@@ -60,11 +61,14 @@ def train(args: argparse.Namespace) -> None:
     """Trains and leaves ``checkpoint.pt``, ``tokenizer.json`` and ``history.json`` in the folder."""
     import torch
 
-    from models.guide import taught, training, vocabulary
+    from models.guide import taught, training, vocabulary, words
     from models.guide.answering import share_right
-    from models.guide.batches import Batches, Recipe
+    from models.guide.batches import Batches
     from models.guide.dialogues import Dialogues
     from models.guide.network import Network, Shape
+
+    def say(line: str) -> None:
+        print(line, flush=True)
 
     torch.set_num_threads(args.threads)
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -85,20 +89,24 @@ def train(args: argparse.Namespace) -> None:
         texts = (text for _ in range(30_000) for turn in dialogues.draw(rng).turns for text in turn)
         vocabulary.train([*texts, *documents * 20], Shape().vocabulary).save(str(tokenizer_path))
         network = Network(Shape())
+        sizes = (Shape().vocabulary, Shape().hidden)
+        made = words.vectors(dialogues, vocabulary.Encoder(tokenizer_path), sizes, args.word_examples, say)
+        network.embed_tokens.weight.data.add_(made)
         history = []
     encoder = vocabulary.Encoder(tokenizer_path)
     print(
         f"{sum(weight.numel() for weight in network.parameters()):,} parameters, {len(dialogues.intents)} intents",
         flush=True,
     )
-    stream = Batches(dialogues, encoder, documents, Recipe(), seed).stream(args.tokens)
+    batches = Batches(dialogues, encoder, documents, seed)
     plan = training.Plan(
         minutes=args.again or args.minutes,
+        tokens=args.tokens,
         muon_rate=0.02 * args.rate,
-        adam_rate=0.004 * args.rate,
+        adam_rate=0.001 * args.rate,
         dropout=args.dropout,
     )
-    history.append(training.train(network, stream, plan, args.folder, lambda line: print(line, flush=True)))
+    history.append(training.train(network, batches, plan, args.folder, say))
     history_path.write_text(json.dumps(history, indent=1), "utf-8")
     if args.held_back:
         stored = torch.load(checkpoint, weights_only=True)

@@ -49,16 +49,16 @@ class Dialogues:
         self.settings = [intent for intent in self.intents if intent.is_setting]
         self.topics = [intent for intent in self.intents if not intent.is_setting]
         self.share = held_back
+        self.strength = 1.0  # how much questions are dressed
         self._by_name = {intent.name: intent for intent in self.intents}
         self._kept = {intent.name: self._split(intent, False) for intent in self.intents}
         self._setting_questions = [text for text in self.phrases["setting_questions"] if not self._out(text)]
         self._choices: list[Intent | None] = [*self.intents, None]
         self._weights = [self._weight(intent) for intent in self.intents] + [PAIRS_WEIGHT]
 
-    def draw(self, rng: random.Random, turns: int | None = None) -> Dialogue:
-        """One dialogue of so many turns; by default mostly one."""
-        count = turns or rng.choices([1, 2, 3, 4], [0.8, 0.11, 0.06, 0.03])[0]
-        system = rng.choice(self.phrases["systems"]) if rng.random() < 0.25 else ""
+    def draw(self, rng: random.Random, count: int = 1, instructed: bool = False) -> Dialogue:
+        """One dialogue of so many turns, with a system prompt when it is instructed."""
+        system = rng.choice(self.phrases["systems"]) if instructed else ""
         made: list[tuple[str, str]] = []
         names: list[str] = []
         while len(made) < count:
@@ -118,12 +118,14 @@ class Dialogues:
             else:
                 text = questions[at - len(verbs) - len(nouns)]
                 text = text if intent.topic in ("guide", "refusals") else self.phrasing.reworded(text, rng, share * 0.7)
-        return self.phrasing.dressed(text, rng, 0.5 if intent.topic == "guide" else 1.0)
+        return self.phrasing.dressed(text, rng, self.strength * (0.5 if intent.topic == "guide" else 1.0))
 
     def _named(self, template: str, intent: Intent, rng: random.Random) -> str:
         template = self.phrasing.reworded(template, rng, rng.choice([0, 0, 0.4]))
         number = rng.choice(NUMBERS)
-        return self.phrasing.dressed(template.replace("{x}", number).replace("{s}", self._name(intent, rng)), rng)
+        return self.phrasing.dressed(
+            template.replace("{x}", number).replace("{s}", self._name(intent, rng)), rng, self.strength
+        )
 
     def _name(self, intent: Intent, rng: random.Random) -> str:
         name = rng.choice(intent.names) if rng.random() < 0.6 else rng.choice(intent.names[:2])
@@ -141,7 +143,7 @@ class Dialogues:
             first, second = second, first
         template = rng.choice(self.phrases["pair_questions"])
         asked = template.replace("{a}", self._name(first, rng)).replace("{b}", self._name(second, rng))
-        return "pair", self.phrasing.dressed(asked, rng), compared(first, second)
+        return "pair", self.phrasing.dressed(asked, rng, self.strength), compared(first, second)
 
     def _follow_up(self, last: Intent, said: str, rng: random.Random) -> tuple[str, str, str]:
         kinds = ["why", "more", "again"]

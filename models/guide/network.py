@@ -100,7 +100,8 @@ class Network(nn.Module):
                 nn.init.normal_(weight, std=0.02)
             elif weight.ndim == 2:
                 into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(weight, std=shape.hidden**-0.5 * (deep if into_residual else 1))
+                looks = name.endswith(("q_proj.weight", "k_proj.weight"))  # begins by looking everywhere alike
+                nn.init.normal_(weight, std=shape.hidden**-0.5 * (deep if into_residual else 0.4 if looks else 1))
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         """(rows, length) ids and positions -> (rows, length, hidden)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.guide.batches import Batch
+from models.guide.batches import Batches
 from models.guide.network import Network
 
 
@@ -20,13 +20,14 @@ class Plan:
     """How long and how fast."""
 
     minutes: float
+    tokens: int = 4096  # a step
     muon_rate: float = 0.02
-    adam_rate: float = 0.004
+    adam_rate: float = 0.001
     warm_up: float = 0.02  # share of the time
     decay_from: float = 0.3  # share of the time after which the rates fall to zero
     average: float = 0.995
     dropout: float = 0.0
-    checkpoint_minutes: float = 4.0
+    checkpoint_minutes: float = 3.0
 
 
 class Muon(torch.optim.Optimizer):
@@ -69,17 +70,18 @@ def orthogonal(matrices: Tensor, steps: int = 4) -> Tensor:
 
 
 def train(
-    network: Network, batches: Iterator[Batch], plan: Plan, folder: Path, report: Callable[[str], None]
+    network: Network, batches: Batches, plan: Plan, folder: Path, report: Callable[[str], None]
 ) -> dict[str, float]:
     """Trains for ``plan.minutes`` and leaves checkpoints in ``folder``; returns tokens, steps and minutes."""
     matrices = [weight for name, weight in network.named_parameters() if weight.ndim == 2 and "embed" not in name]
     others = [weight for name, weight in network.named_parameters() if weight.ndim < 2 or "embed" in name]
     muon = Muon(matrices, plan.muon_rate)
-    adam = torch.optim.AdamW(others, lr=plan.adam_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    adam = torch.optim.AdamW(others, lr=plan.adam_rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0)
     average = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     began = saved = told = time.monotonic()
     tokens = steps = 0
     running = 0.0
+    stream = batches.stream(plan.tokens)
     network.train()
     network.dropout = plan.dropout
     while (done := (time.monotonic() - began) / 60 / plan.minutes) < 1:
@@ -87,7 +89,8 @@ def train(
         for optimizer, top in ((muon, plan.muon_rate), (adam, plan.adam_rate)):
             for group in optimizer.param_groups:
                 group["lr"] = top * rate
-        batch = next(batches)
+        batches.done = done
+        batch = next(stream)
         hidden = network(batch.ids, batch.positions).flatten(0, 1)[batch.places]
         losses = F.cross_entropy(network.logits(hidden), batch.targets, reduction="none")
         loss = (losses * batch.weights).sum() / batch.weights.sum()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from models.guide import seeds, taught
 
 ROOT = Path(__file__).resolve().parents[2]
