@@ -1,4 +1,4 @@
-"""What a long chat costs, with a real tokenizer: once a message, a few renders, and the ids of one-shot tokenisation."""
+"""What a long chat costs, with a real tokenizer: once a message, few renders, and the ids of one-shot tokenisation."""
 
 from __future__ import annotations
 

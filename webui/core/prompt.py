@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ PLAIN_TEMPLATE = (
 )
 PLAIN_STOPS = ("\nUser:",)
 
+_BITS = 10_000  # of the largest number in a template
+_LARGEST = 1_000_000  # letters that a template may write, beside four times the conversation
 _GUARDS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters: in no real text
 
 
@@ -59,12 +62,12 @@ class Template:
         guarded = [{**m, "content": _guard(str(m["content"]), self.control, guard)} for m in messages]
         try:
             try:
-                return self._run(guarded, variables, reply)
+                text = self._run(guarded, variables, reply)
             except JinjaError:
                 merged = _merge_system(guarded)
                 if merged is None:
                     raise
-                return self._run(merged, variables, reply)
+                text = self._run(merged, variables, reply)
         except SecurityError as error:
             raise TemplateError(f"The chat template does something that is not allowed: {error}.") from None
         except TemplateSyntaxError as error:
@@ -73,8 +76,12 @@ class Template:
             ) from None
         except JinjaError as error:
             raise TemplateError(f"The chat template refuses this conversation: {error}.") from None
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise TemplateError(f"The chat template fails: {error}.", "Edit it in the Model tab.") from None
+        except Exception as error:  # whatever a template makes Python say
+            said = str(error) or type(error).__name__
+            raise TemplateError(f"The chat template fails: {said}.", "Edit it in the Model tab.") from None
+        if len(text) > _LARGEST + 4 * sum(len(m["content"]) for m in guarded):
+            raise TemplateError(f"The chat template writes {len(text):,} letters.", "Edit it in the Model tab.")
+        return text
 
     def _run(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], reply: bool) -> str:
         text: str = _compiled(self.source).render(
@@ -104,20 +111,20 @@ class Prompter:
     ``tokenize(text, special)`` gives token ids without a start token. The cache holds up to ``limit`` characters.
     """
 
-    def __init__(self, tokenize: Callable[[str, bool], list[int]], limit: int = 32_000_000) -> None:
+    def __init__(self, tokenize: Callable[[str, bool], list[int]], limit: int = 16_000_000) -> None:
         self._tokenize = tokenize
-        self._cache: OrderedDict[tuple[str, bool], tuple[int, ...]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, bool], array[int]] = OrderedDict()
         self._room = limit
         self.renders = 0  # counted for those who want to know what a prompt costs
         self.tokenised = 0
 
-    def ids(self, text: str, control: bool = False) -> tuple[int, ...]:
+    def ids(self, text: str, control: bool = False) -> Sequence[int]:
         """Token ids of one segment."""
         key = (text, control)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        found = tuple(self._tokenize(text, control))
+        found = array("i", self._tokenize(text, control))  # 4 bytes each, not 36
         self.tokenised += 1
         self._cache[key] = found
         self._room -= len(text) + 64
@@ -227,9 +234,27 @@ def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, without sums that Python would not come back from."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """A product or a power, when its size is sane."""
+        if isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length() * max(1, right) if operator == "**" else left.bit_length() + right.bit_length()
+            if bits > _BITS:
+                raise OverflowError("a number is too large")
+        elif operator == "*":
+            for many, times in ((left, right), (right, left)):
+                if isinstance(times, int) and hasattr(many, "__len__") and len(many) * times > _LARGEST:
+                    raise OverflowError("a text is too long")
+        return super().call_binop(context, operator, left, right)
+
+
 @lru_cache(maxsize=64)
 def _compiled(source: str) -> Any:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)  # local date

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from webui.core.chat import Character, Message, Turn, new_id
 from webui.core.config import Config
-from webui.core.errors import Conflict, PatchbayError
+from webui.core.errors import Busy, PatchbayError
 from webui.core.fields import sparse
 from webui.core.loader import Loader
+from webui.runtime.conversation import NEW_CHAT
 from webui.runtime.models import Models
 from webui.runtime.plugins import Plugins
 from webui.runtime.reply import Reply
@@ -40,7 +42,7 @@ class App:
         self.replies: dict[str, Reply] = {}
         self.notices: list[str] = []
         self.panels: dict[str, Any] = {"ready": False, "script": "", "style": "", "reason": ""}  # filled by the server
-        self._reserved: set[str] = set()
+        self._alone: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="patchbay")
         data = config.data
@@ -60,7 +62,14 @@ class App:
         self._find_loaders()
         self.models = Models(self._model_folders(), self.loaders, self.settings, data / "logs")
         self.models.default_name = config.model
+        self._begin_as_told()
         self.notices += [*self.settings.notices, *self.chats.notices]
+
+    def _begin_as_told(self) -> None:
+        """A preset named at the start goes before the one that was kept for new chats."""
+        begun = self.settings.section(NEW_CHAT)
+        if self.config.preset and begun.pop("preset", ""):
+            self.settings.save_section(NEW_CHAT, begun)
 
     def _model_folders(self) -> list[Path]:
         bundled = ROOT / "models"
@@ -100,17 +109,27 @@ class App:
                 await self.models.load(name, self.config.loader or None, automatic=True)
 
     async def close(self) -> None:
-        """Save what is being written, end the workers, leave the lifespans."""
+        """Save what is being written, end the workers, leave the lifespans; each whatever became of the others."""
+        if self.closing:
+            return
         self.closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(
-            *(r.interrupt() for r in list(self.replies.values()) if not r.done), return_exceptions=True
-        )
-        await self.models.close()
-        await self.plugins.close()
+        for step in (self._end_replies, self._end_tasks, self.models.close, self.plugins.close):
+            try:
+                await step()
+            except Exception:
+                self.log.exception("the program does not end in good order")
         await self.call(self.chats.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _end_replies(self) -> None:
+        """Also those that are done: the last words of one may just be on their way to the disk."""
+        await asyncio.gather(*(reply.interrupt() for reply in list(self.replies.values())))
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def character(self, name: str) -> Character:
         """A character by name; an unknown one is a name only."""
@@ -129,19 +148,17 @@ class App:
             return DEFAULT_PRESET
         return str(found.settings.get("preset", "")) or DEFAULT_PRESET
 
-    @contextlib.contextmanager
-    def reserve(self, chat: str) -> Iterator[None]:
-        """Hold a chat while its reply is being set up."""
-        if chat in self._reserved:
-            raise Conflict("A reply is being started in this chat.", "Wait for it or press Stop.")
-        self._reserved.add(chat)
-        try:
+    @contextlib.asynccontextmanager
+    async def alone(self, chat: str) -> AsyncIterator[None]:
+        """Change a chat while nobody else does; who comes second waits."""
+        lock = self._alone.setdefault(chat, asyncio.Lock())
+        async with lock:
             yield
-        finally:
-            self._reserved.discard(chat)
 
     def reply(self, turn: Turn, message: Message | None = None) -> Reply:
         """Start a reply and return at once. ``message`` is the stored one that grows; without it nothing is stored."""
+        if self.closing:
+            raise Busy("The program is ending.", "Start it again and send the message once more.")
         message = message or Message(turn.reply or new_id(), "", "assistant", turn.prefix, status="streaming")
         reply = Reply(self, turn, message)
         self.replies[reply.id] = reply
@@ -149,14 +166,19 @@ class App:
         return reply
 
     async def _forget(self, reply: Reply) -> None:
-        await reply.wait()
+        await reply.settled()
         await asyncio.sleep(_KEEP_SECONDS)
         if self.replies.get(reply.id) is reply:
             del self.replies[reply.id]
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.error("a task failed", exc_info=error)
 
     def request(self, turn: Turn, job: str) -> dict[str, Any]:
         """A turn as the worker takes it."""

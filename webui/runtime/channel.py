@@ -25,7 +25,7 @@ class ChannelClosed(Exception):
 
 def encode(value: Any) -> bytes:
     """A value as one frame."""
-    body: bytes = msgpack.packb(value, use_bin_type=True)
+    body: bytes = msgpack.packb(value, use_bin_type=True, unicode_errors="replace")  # half a surrogate pair is a ?
     if len(body) > LIMIT:
         raise ValueError(f"A frame of {len(body)} bytes is too large.")
     return _HEAD.pack(len(body)) + body
@@ -79,13 +79,18 @@ class AsyncChannel:
         return cls(*await asyncio.open_connection(sock=sock, limit=1024 * 1024))
 
     async def send(self, value: Any) -> None:
-        """Write one frame; raises ChannelClosed."""
+        """Write one frame and wait until the other side has room for more; raises ChannelClosed."""
         try:
             async with self._lock:
                 self._writer.write(encode(value))
                 await self._writer.drain()
         except OSError:
             raise ChannelClosed from None
+
+    def post(self, value: Any) -> None:
+        """Write a small frame without waiting, also to a side that does not read; nothing when this end is closed."""
+        if not self._writer.is_closing():
+            self._writer.write(encode(value))
 
     async def receive(self) -> Any:
         """Read one frame; raises ChannelClosed at the end."""
@@ -99,8 +104,8 @@ class AsyncChannel:
         return msgpack.unpackb(body, raw=False, strict_map_key=False)
 
     def close(self) -> None:
-        """Close this end; the child ends when it notices."""
-        self._writer.close()
+        """Close this end at once, also while the other side does not read; the child ends when it notices."""
+        self._writer.transport.abort()
 
     async def closed(self) -> None:
         """Wait until this end is closed."""

@@ -42,73 +42,88 @@ def effective(app: App, chat: Chat) -> tuple[GenerationSettings, str]:
 
 
 async def send(app: App, chat_id: str, text: str, parent: str | None = None) -> tuple[Chat, Reply]:
-    """Say something and have it answered. ``parent`` is the message it follows; None is the one on show."""
+    """Say something and have it answered. ``parent`` is the message it follows; None is the one on show.
+
+    The same words at the same place, not answered yet because something failed, are answered now and not said twice.
+    """
     if not text.strip():
         raise SettingError("text", "The message is empty.", "Write something first.")
-    chat = await app.call(app.chats.open, chat_id)
-    _refuse_while_writing(app, chat)
-    parent = chat.leaf if parent is None else parent
-    if parent:
-        chat[parent]
-    message = Message(new_id(), parent, "user", text, created=time.time())
-    chat = await app.call(app.chats.append, chat_id, message)
-    return await _answer(app, chat, message.id)
+    async with app.alone(chat_id):
+        chat = await _resting(app, chat_id)
+        parent = chat.leaf if parent is None else parent
+        if parent:
+            _present(chat, parent)
+        said = next((m for m in chat.children(parent) if m.text == text and _unanswered(chat, m)), None)
+        if said is None:
+            said = Message(new_id(), parent, "user", text, created=time.time())
+            chat = await app.call(app.chats.append, chat_id, said)
+        return await _answer(app, chat, said.id)
+
+
+def _unanswered(chat: Chat, message: Message) -> bool:
+    return message.role == "user" and not any(m.parent == message.id for m in chat.messages.values())
 
 
 async def regenerate(app: App, chat_id: str, message_id: str) -> tuple[Chat, Reply]:
     """Another version of a reply, or an answer to a message that has none."""
-    chat = await app.call(app.chats.open, chat_id)
-    _refuse_while_writing(app, chat)
-    message = chat[message_id]
-    return await _answer(app, chat, message.parent if message.role == "assistant" else message.id)
+    async with app.alone(chat_id):
+        chat = await _resting(app, chat_id)
+        message = _present(chat, message_id)
+        return await _answer(app, chat, message.parent if message.role == "assistant" else message.id)
 
 
 async def continue_(app: App, chat_id: str, message_id: str) -> tuple[Chat, Reply]:
-    """Let a reply go on from where it ended; the same message grows."""
-    chat = await app.call(app.chats.open, chat_id)
-    _refuse_while_writing(app, chat)
-    message = chat[message_id]
-    if message.role != "assistant":
-        return await _answer(app, chat, message.id)
-    chat = await app.call(app.chats.update, chat_id, leaf=message.id)
-    return await _start(app, chat, replace(message, status="streaming", error=""), prefix=message.text)
+    """Let a reply go on from where it ended; the same message grows. One that was only thought begins anew."""
+    async with app.alone(chat_id):
+        chat = await _resting(app, chat_id)
+        message = _present(chat, message_id)
+        if message.role != "assistant":
+            return await _answer(app, chat, message.id)
+        if (before := app.replies.get(message.id)) is not None:
+            message = before.value()  # more than is stored, when the disk was full
+        chat = await app.call(app.chats.update, chat_id, leaf=message.id)
+        thought = message.thought if message.text else ""
+        return await _start(
+            app, chat, replace(message, status="streaming", error="", thought=thought), prefix=message.text
+        )
 
 
 async def edit(app: App, chat_id: str, message_id: str, text: str) -> tuple[Chat, Reply | None]:
     """A new version of a message with this text. One of the person's own is answered at once."""
-    chat = await app.call(app.chats.open, chat_id)
-    _refuse_while_writing(app, chat)
-    old = chat[message_id]
     if not text.strip():
         raise SettingError("text", "The message is empty.", "Delete it instead.")
-    new = replace(old, id=new_id(), text=text, created=time.time(), status="done", error="", details={})
-    chat = await app.call(app.chats.append, chat_id, new)
-    if new.role == "assistant":
-        return chat, None
-    return await _answer(app, chat, new.id)
+    async with app.alone(chat_id):
+        chat = await _resting(app, chat_id)
+        old = _present(chat, message_id)
+        new = replace(old, id=new_id(), text=text, created=time.time(), status="done", error="", details={})
+        chat = await app.call(app.chats.append, chat_id, new)
+        if new.role == "assistant":
+            return chat, None
+        return await _answer(app, chat, new.id)
 
 
 async def show(app: App, chat_id: str, message_id: str) -> Chat:
     """Put a version of a message on show, with the newest of what follows it."""
     chat = await app.call(app.chats.open, chat_id)
-    chat[message_id]
+    _present(chat, message_id)
     return await app.call(app.chats.update, chat_id, leaf=chat.newest_leaf(message_id))
 
 
 async def delete(app: App, chat_id: str, message_id: str) -> Chat:
     """Hide a message and what follows it; the version beside it, or the message before it, is on show then."""
-    chat = await app.call(app.chats.open, chat_id)
-    message = chat[message_id]
-    for reply in app.replies.values():
-        if reply.chat == chat_id and not reply.done and any(m.id == message_id for m in chat.path(reply.id)):
-            reply.stop()
-            await reply.wait()
-    chat = await app.call(app.chats.hide, chat_id, message_id, True)
-    if chat.leaf not in chat.messages or any(m.deleted for m in chat.path()):
-        others = chat.children(message.parent)
-        leaf = chat.newest_leaf(others[-1].id) if others else message.parent
-        chat = await app.call(app.chats.update, chat_id, leaf=leaf)
-    return chat
+    async with app.alone(chat_id):
+        chat = await app.call(app.chats.open, chat_id)
+        message = chat[message_id]
+        shown = message in chat.path()
+        for reply in _running(app, chat_id):
+            if reply.id in chat.messages and message in chat.path(reply.id):
+                reply.stop()
+                await reply.wait()
+        chat = await app.call(app.chats.hide, chat_id, message_id, True)
+        beside = chat.children(message.parent)
+        if shown and beside:
+            chat = await app.call(app.chats.update, chat_id, leaf=chat.newest_leaf(beside[-1].id))
+        return chat
 
 
 async def undelete(app: App, chat_id: str, message_id: str) -> Chat:
@@ -120,22 +135,29 @@ async def undelete(app: App, chat_id: str, message_id: str) -> Chat:
 async def branch(app: App, chat_id: str, message_id: str) -> Chat:
     """A new chat with the conversation up to a message."""
     chat = await app.call(app.chats.open, chat_id)
-    path = chat.path(message_id)
     title = f"{chat.title} (branch)" if chat.title else ""
-    kept = ("model", "loader", "preset", "system", "prefix", "character", "settings")
-    new = await app.call(app.chats.create, title=title, **{k: getattr(chat, k) for k in kept})
-    parent = ""
-    for message in path:
-        status = "interrupted" if message.status == "streaming" else message.status
-        copy = replace(message, id=new_id(), parent=parent, status=status)
-        new = await app.call(app.chats.append, new.id, copy)
-        parent = copy.id
-    return new
+    return await app.call(app.chats.branch, chat_id, message_id, title=title)
 
 
-def _refuse_while_writing(app: App, chat: Chat) -> None:
-    if any(r.chat == chat.id and not r.done for r in app.replies.values()):
+def _running(app: App, chat_id: str) -> list[Reply]:
+    return [r for r in app.replies.values() if r.chat == chat_id and not r.done]
+
+
+async def _resting(app: App, chat_id: str) -> Chat:
+    """The chat, in which nothing is being written. Raises Conflict."""
+    for reply in list(app.replies.values()):
+        if reply.chat == chat_id and reply.ending:
+            await reply.wait()  # its last words are on their way to the disk
+    if _running(app, chat_id):
         raise Conflict("A reply is still being written in this chat.", "Wait for it or press Stop.")
+    return await app.call(app.chats.open, chat_id)
+
+
+def _present(chat: Chat, message_id: str) -> Message:
+    """The message. Raises NotFound, or Conflict when it or one before it was deleted."""
+    if any(m.deleted for m in chat.path(message_id)):
+        raise Conflict("This message was deleted, perhaps in another tab.", "Reload the page.")
+    return chat[message_id]
 
 
 async def _answer(app: App, chat: Chat, parent: str) -> tuple[Chat, Reply]:
@@ -145,27 +167,26 @@ async def _answer(app: App, chat: Chat, parent: str) -> tuple[Chat, Reply]:
 
 
 async def _start(app: App, chat: Chat, message: Message, *, prefix: str) -> tuple[Chat, Reply]:
-    settings, preset = effective(app, chat)
+    settings, preset = await app.call(effective, app, chat)
+    system = chat.system
+    if chat.character and not system:
+        system = (await app.call(app.character, chat.character)).system
     model = app.models.get(chat.model or app.models.default())
     message = replace(message, model=model.name, loader=chat.loader or model.loader, preset=preset)
-    _refuse_while_writing(app, chat)
-    known = message.id in chat.messages
-    # no wait between the check and the reservation: two requests at once cannot both pass
-    with app.reserve(chat.id):
-        chat = await app.call(app.chats.write if known else app.chats.append, chat.id, message)
-        system = chat.system or (app.character(chat.character).system if chat.character else "")
-        turn = Turn(
-            messages=spoken(chat.path(message.parent) if message.parent else ()),
-            settings=settings,
-            system=system,
-            prefix=prefix,
-            model=model.name,
-            loader=chat.loader,
-            preset=preset,
-            chat=chat.id,
-            reply=message.id,
-        )
-        return chat, app.reply(turn, message)
+    write = app.chats.write if message.id in chat.messages else app.chats.append
+    chat = await app.call(write, chat.id, message)
+    turn = Turn(
+        messages=spoken(chat.path(message.parent) if message.parent else ()),
+        settings=settings,
+        system=system,
+        prefix=prefix,
+        model=model.name,
+        loader=chat.loader,
+        preset=preset,
+        chat=chat.id,
+        reply=message.id,
+    )
+    return chat, app.reply(turn, message)
 
 
 def spoken(path: tuple[Message, ...]) -> tuple[Message, ...]:

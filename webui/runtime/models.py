@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from webui.core.errors import LoaderUnavailable, LoadFailed, NoModelLoaded, NotFound
+from webui.core.errors import LoaderUnavailable, LoadFailed, NoModelLoaded, NotFound, PatchbayError
 from webui.core.events import Progress
 from webui.core.fields import build, did_you_mean
 from webui.core.loader import Loader, MemoryReport, ModelSpec
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 KEEP_LOADED = 2
 _CRASHES, _CRASH_SECONDS = 3, 600.0
 _LOOK_SECONDS = 0.1
+_END_SECONDS = 1.0  # for loads to notice that the program ends
 GUIDE = "guide"
 
 
@@ -41,14 +43,21 @@ class Models:
         self._models: dict[str, Model] = {}
         self._processes: dict[str, EngineProcess] = {}
         self._starting: dict[str, EngineProcess] = {}
+        self._starters: set[asyncio.Task[Any] | None] = set()  # the tasks that start a worker now
         self._locks: dict[str, asyncio.Lock] = {}
         self._crashes: dict[str, list[float]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = ""
+        self._catalogue = threading.RLock()  # held while the catalogue or what is kept of models changes
         self.default_name = ""
         self.refresh()
 
     def refresh(self) -> None:
         """Look at the folders again; what is loaded stays."""
+        with self._catalogue:
+            self._models = self._found()
+
+    def _found(self) -> dict[str, Model]:
         own = self._settings.section("models")
         found: dict[str, Model] = {}
         for folder in self._folders:
@@ -73,7 +82,7 @@ class Models:
         for name, model in self._models.items():
             if name not in found and (model.state in ("loading", "loaded") or model.outside):
                 found[name] = model
-        self._models = found
+        return found
 
     def _best(self, model: Model) -> str:
         names = [n for n, _ in model.loaders]
@@ -114,8 +123,10 @@ class Models:
         files = sorted(path.glob("*.gguf")) if path.is_dir() else []
         fitting = candidates(self._loaders, [path.resolve(), *files])
         if fitting:
-            model = self._models[name] = Model(name, path.resolve(), size(path), fitting, outside=True)
+            model = Model(name, path.resolve(), size(path), fitting, outside=True)
             model.loader = self._best(model)
+            with self._catalogue:
+                self._models = {**self._models, name: model}
         return name
 
     def save_settings(self, name: str, **values: Any) -> Model:
@@ -125,16 +136,17 @@ class Models:
             raise NotFound(
                 f"The loader {values['loader']!r} cannot open {name}.", did_you_mean(values["loader"], model.candidates)
             )
-        own = dict(self._settings.section("models"))
-        mine = dict(own.get(name, {}))
-        if values.get("options") is not None:
-            loader = values.get("loader") or model.loader
-            build(self._loaders[loader].options, values["options"])
-            values["options"] = {**dict(mine.get("options", {})), loader: dict(values["options"])}
-        own[name] = {k: v for k, v in {**mine, **values}.items() if v is not None}
-        self._settings.save_section("models", own)
-        self.refresh()
-        return self.get(name)
+        with self._catalogue:
+            own = dict(self._settings.section("models"))
+            mine = dict(own.get(name, {}))
+            if values.get("options") is not None:
+                loader = values.get("loader") or model.loader
+                build(self._loaders[loader].options, values["options"])
+                values["options"] = {**dict(mine.get("options", {})), loader: dict(values["options"])}
+            own[name] = {k: v for k, v in {**mine, **values}.items() if v is not None}
+            self._settings.save_section("models", own)
+            self.refresh()
+            return self.get(name)
 
     def process(self, name: str) -> EngineProcess:
         """The worker of a loaded model."""
@@ -143,18 +155,35 @@ class Models:
             raise NoModelLoaded(f"The model {name} is not loaded.")
         return worker
 
-    async def ensure(self, name: str, loader: str, job: str) -> AsyncIterator[Progress]:
-        """Load the model unless it is; yields the progress meanwhile. Raises LoadFailed or LoaderUnavailable."""
+    async def ensure(self, name: str, loader: str, job: str) -> AsyncGenerator[Progress, None]:
+        """Load the model unless it is; yields the progress meanwhile. Raises LoadFailed or LoaderUnavailable.
+
+        Whoever stops listening ends nothing that has begun; a load that still waits for its turn is taken back.
+        """
         model = self.get(name or self.default())
-        task = asyncio.ensure_future(self.load(model.name, loader or None, automatic=True))
-        last: tuple[float, str] = (-1.0, "")
-        while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_SECONDS)
-            if model.state == "loading" and (model.progress, model.text) != last:
-                last = (model.progress, model.text)
-                yield Progress(job, "loading", model.progress, 1.0, model.text)
+        task = self._kept(asyncio.create_task(self.load(model.name, loader or None, automatic=True)))
+        last: Progress | None = None
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=_LOOK_SECONDS)
+                if model.state == "loading":
+                    now = Progress(job, "loading", model.progress, 1.0, model.text)
+                else:
+                    now = Progress(job, "queued", 0, 1, "Waits until another reply of this model is written")
+                if now != last and not task.done():
+                    last = now
+                    yield now
+        finally:
+            if task not in self._starters:
+                task.cancel()
         task.result()
-        model.used = time.monotonic()
+
+    def _kept(self, task: asyncio.Task[Any]) -> asyncio.Task[Any]:
+        """The task, held until it ends, whoever listens; what it raises stands with the model."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return task
 
     async def load(
         self,
@@ -166,29 +195,34 @@ class Models:
     ) -> Model:
         """Load a model and wait for it; returns at once when it is loaded that way already.
 
-        ``automatic`` loads are given up after three crashes in ten minutes, until a person asks.
+        ``automatic`` loads are given up after three crashes in ten minutes, until a person asks; and they wait while
+        the model writes another reply that they would cut off.
         """
         model = self.get(name)
-        wanted = loader or (model.loader if options is None else self._best(model))
+        wanted = loader or model.loader
         if wanted not in model.candidates:
             raise NotFound(f"The loader {wanted!r} cannot open {name}.", did_you_mean(wanted, model.candidates))
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            running = self._processes.get(name)
-            chosen = model.options(wanted) if options is None else dict(options)
-            path = model.candidates[wanted][1]
-            spec = ModelSpec(name, "" if path == Path() else str(path), wanted, chosen, model.template)
-            if running is not None and not running.ended.is_set():
-                if automatic and loader in (None, running.spec.loader) and running.spec.template == spec.template:
-                    return model  # loaded by hand with options that were not kept
+        while True:
+            async with self._locks.setdefault(name, asyncio.Lock()):
+                if self._closing:
+                    raise LoadFailed(self._closing)
+                chosen = model.options(wanted) if options is None else dict(options)
+                path = model.candidates[wanted][1]
+                spec = ModelSpec(name, "" if path == Path() else str(path), wanted, chosen, model.template)
+                model.used = time.monotonic()
+                running = self._processes.get(name)
+                if running is None or running.ended.is_set():
+                    return await self._start(model, spec, automatic)
                 if running.spec == spec:
                     return model
-                while automatic and running.busy:  # another chat's reply is not cut off for this one
-                    await asyncio.sleep(_LOOK_SECONDS)
-                await self._close(name, "The model was loaded again with other options.")
-            await self._start(model, self._loaders[wanted], spec, automatic)
-        return model
+                if automatic and loader in (None, running.spec.loader) and running.spec.template == spec.template:
+                    return model  # loaded by hand with options that were not kept
+                if not automatic or not running.busy:
+                    await self._close(name, "The model was loaded again with other options.")
+                    return await self._start(model, spec, automatic)
+            await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _start(self, model: Model, loader: Loader, spec: ModelSpec, automatic: bool) -> None:
+    async def _start(self, model: Model, spec: ModelSpec, automatic: bool) -> Model:
         recent = [t for t in self._crashes.get(model.name, []) if time.monotonic() - t < _CRASH_SECONDS]
         if not automatic:
             self._crashes.pop(model.name, None)
@@ -197,34 +231,52 @@ class Models:
                 f"{model.name} has crashed {len(recent)} times in ten minutes.",
                 "Press Load in the Model tab to try again.",
             )
-        model.loader, model.error, model.hint = loader.name, "", ""
-        reason = loader.available()
+        task = asyncio.current_task()
+        self._starters.add(task)
+        model.loader, model.error, model.hint = spec.loader, "", ""
+        model.state, model.progress, model.text = "loading", 0.0, "Starting"
         try:
-            if reason:
-                raise LoaderUnavailable(f"The loader {loader.title} cannot run here: {reason}")
-            build(loader.options, spec.options)
-            await self._make_room(model.name)
-            model.state, model.progress, model.text = "loading", 0.0, "Starting"
-
-            def progress(fraction: float, text: str) -> None:
-                model.progress, model.text = fraction, text
-
-            worker = self._starting[model.name] = EngineProcess(loader, spec, self._log_path(model.name))
-            await worker.open(progress)
-        except (LoadFailed, LoaderUnavailable, NotFound) as error:
+            worker = await self._opened(model, spec)
+        except PatchbayError as error:
             model.state, model.error, model.hint = "failed", error.message, error.hint
             raise
+        except Exception as error:  # of a loader from elsewhere, or of the system
+            model.state, model.error = "failed", f"{type(error).__name__}: {error}"
+            raise LoadFailed(model.error) from error
         except BaseException:
             model.state = "unloaded"
             raise
         finally:
-            self._starting.pop(model.name, None)
+            self._starters.discard(task)
         self._processes[model.name] = worker
         model.state, model.progress, model.info = "loaded", 1.0, worker.info
-        model.capabilities, model.used = loader.capabilities(), time.monotonic()
-        task = asyncio.create_task(self._watch(model, worker))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        model.used = time.monotonic()
+        self._kept(asyncio.create_task(self._watch(model, worker)))
+        return model
+
+    async def _opened(self, model: Model, spec: ModelSpec) -> EngineProcess:
+        """A worker with the model in it."""
+        loader = self._loaders[spec.loader]
+        reason = await asyncio.to_thread(loader.available)
+        if reason:
+            raise LoaderUnavailable(f"The loader {loader.title} cannot run here: {reason}")
+        build(loader.options, spec.options)
+        model.capabilities = loader.capabilities()
+        await self._make_room(model.name)
+
+        def progress(fraction: float, text: str) -> None:
+            model.progress, model.text = fraction, text
+
+        worker = self._starting[model.name] = EngineProcess(loader, spec, self._log_path(model.name))
+        try:
+            if self._closing:
+                raise LoadFailed(self._closing)
+            await worker.open(progress)
+        finally:
+            del self._starting[model.name]
+            if worker.crashed:
+                self._crashes.setdefault(model.name, []).append(time.monotonic())
+        return worker
 
     async def _watch(self, model: Model, worker: EngineProcess) -> None:
         await worker.ended.wait()
@@ -247,15 +299,17 @@ class Models:
     async def _close(self, name: str, reason: str) -> None:
         worker = self._processes.pop(name, None)
         if worker is not None:
+            if name in self._models:  # at once: while the worker ends, another one may be started
+                self._models[name].state, self._models[name].info = "unloaded", None
             await worker.close(reason)
-        if name in self._models:
-            self._models[name].state, self._models[name].info = "unloaded", None
 
     async def unload(self, name: str) -> None:
-        """End the worker; replies in work fail with the reason."""
-        self.get(name)
+        """End the worker, also one that still loads; replies in work fail with the reason."""
+        model = self.get(name)
+        await self.abort(name)
         async with self._locks.setdefault(name, asyncio.Lock()):
             await self._close(name, "The model was unloaded.")
+            model.state, model.error, model.hint = "unloaded", "", ""
 
     async def abort(self, name: str) -> None:
         """Give up loading a model."""
@@ -275,5 +329,9 @@ class Models:
         return self._logs / ("model-" + re.sub(r"[^\w.-]+", "_", name)[:80] + ".log")
 
     async def close(self) -> None:
-        """End all workers."""
-        await asyncio.gather(*(self._close(n, "The program is ending.") for n in list(self._processes)))
+        """End all workers, those that still load too; nothing is loaded after that."""
+        self._closing = "The program is ending."
+        ending = [w.close(self._closing) for w in self._starting.values()]
+        await asyncio.gather(*ending, *(self._close(n, self._closing) for n in list(self._processes)))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_END_SECONDS)

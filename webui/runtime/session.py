@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from webui.core.errors import PatchbayError
-from webui.core.events import Event, Failed, Finish, Progress, Sampled, Started, Token
+from webui.core.errors import PatchbayError, TemplateError
+from webui.core.events import Event, Failed, Finish, Sampled, Started, Token
 from webui.core.fields import build
 from webui.core.loader import Capabilities, Engine, Job, ModelSpec
 from webui.core.prompt import PLAIN_STOPS, PLAIN_TEMPLATE, Prompt, Prompter, Template, template_variables
 from webui.core.sampling import plan
 from webui.core.settings import GenerationSettings
 from webui.core.text import Piece, TextStream, opened_thought
+from webui.runtime.bounds import bounded
+
+RENDER_SECONDS = 2.0
+RENDER_MEMORY = 1 << 30  # bytes; mostly address space that a thread reserves
+_NAP = 0.001  # seconds for an engine that has nothing to do although jobs are there
 
 
 @dataclass
@@ -25,15 +31,38 @@ class _Running:
     started: Started
     stream: TextStream
     rate: float
-    begun: float = field(default_factory=time.monotonic)
+    begun: float = 0.0  # when the first token came
     tokens: int = 0
+    told: bool = False  # that it has started
     ended: bool = False  # by a stop text; the engine has been told
+
+    def count(self, tokens: int) -> None:
+        """So many tokens more."""
+        self.begun = self.begun or time.monotonic()
+        self.tokens += tokens
 
     def due(self) -> float:
         """Seconds until the next token may be shown."""
         if self.rate <= 0 or not self.tokens:
             return 0.0
         return self.begun + self.tokens / self.rate - time.monotonic()
+
+
+class _BoundedTemplate(Template):
+    """A chat template whose author may have meant ill: it cannot hang the worker or fill the memory."""
+
+    def render(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], *, reply: bool = True) -> str:
+        """The prompt as text. Raises TemplateError in words, also when it takes too long."""
+        try:
+            return bounded(
+                lambda: Template.render(self, messages, variables, reply=reply),
+                seconds=RENDER_SECONDS,
+                memory=RENDER_MEMORY,
+            )
+        except TimeoutError:
+            raise TemplateError(
+                f"The chat template takes more than {RENDER_SECONDS:g} seconds.", "Edit it in the Model tab."
+            ) from None
 
 
 class Session:
@@ -43,7 +72,7 @@ class Session:
         info = engine.info
         self._engine = engine
         self._capabilities = capabilities
-        self._template = Template(
+        self._template = _BoundedTemplate(
             spec.template or info.template or PLAIN_TEMPLATE, info.bos_text, info.eos_text, tuple(info.control)
         )
         self._plain = not (spec.template or info.template)
@@ -75,7 +104,9 @@ class Session:
         if takes_messages:
             if request["system"]:
                 messages = [{"id": "", "role": "system", "content": request["system"]}, *messages]
-            text = "\n\n".join(f"{m['role']}: {m['content']}" for m in messages) + request["prefix"]
+            if request["prefix"]:
+                messages = [*messages, {"id": "", "role": "assistant", "content": request["prefix"]}]
+            text = "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
             prompt = Prompt(tuple(self._prompter.ids(text)), text)
         else:
             prompt = self._prompt(settings, request, context)
@@ -108,8 +139,8 @@ class Session:
             show_control=not settings.skip_special,
             thoughts=not request["prefix"],
         )
-        self._running[job.id] = _Running(job, started, stream, settings.max_tokens_per_second)
         self._engine.submit(job)
+        self._running[job.id] = _Running(job, started, stream, settings.max_tokens_per_second)
 
     def _prompt(self, settings: GenerationSettings, request: Mapping[str, Any], context: int) -> Prompt:
         info = self._engine.info
@@ -138,43 +169,59 @@ class Session:
             time.sleep(min(0.02, *waits))
             return []
         out: list[Event] = []
+        began = time.monotonic()
         try:
             events = self._engine.step()
         except PatchbayError as error:
-            events = [Failed(j, error.message, error.hint, error.code) for j in self._running]
+            events = self._failed(error.message, error.hint, error.code)
         except Exception as error:
-            events = [Failed(j, f"{type(error).__name__}: {error}") for j in self._running]
+            traceback.print_exc()
+            events = self._failed(f"{type(error).__name__}: {error}")
         for event in events:
             self._pass(event, out)
+        if not events and time.monotonic() - began < _NAP:
+            time.sleep(_NAP)
         return out
+
+    def _failed(self, *said: str) -> list[Event]:
+        """All jobs fail with the engine, which must not go on with them."""
+        for job in self._running:
+            self._engine.cancel(job)
+        return [Failed(job, *said) for job in self._running]
 
     def _pass(self, event: Event, out: list[Event]) -> None:
         running = self._running.get(event.job)
         if running is None:
             return
         if isinstance(event, Started):
-            out.append(replace(running.started, cached_tokens=event.cached_tokens))
+            self._start(running, out, event.cached_tokens)
         elif isinstance(event, Sampled):
+            self._start(running, out)
             self._sampled(running, event, out)
         elif isinstance(event, Token):
-            running.tokens += event.count
+            self._start(running, out)
+            running.count(event.count)
             out.append(event)
-        elif isinstance(event, Finish | Failed):
+        elif isinstance(event, Finish):
+            self._start(running, out)
             del self._running[event.job]
-            if isinstance(event, Finish):
-                pieces = running.stream.finish()
-                out += [Token(event.job, p.text, p.channel, 0) for p in pieces]
-                stopped = running.ended or running.stream.stopped
-                out.append(replace(event, reason="stop" if stopped else event.reason))
-            else:
-                out.append(event)
-        elif isinstance(event, Progress):
+            out += [Token(event.job, p.text, p.channel, 0) for p in running.stream.finish()]
+            out.append(replace(event, reason="stop" if running.stream.stopped else event.reason))
+        else:
+            if isinstance(event, Failed):
+                del self._running[event.job]
             out.append(event)
+
+    def _start(self, running: _Running, out: list[Event], cached: int = 0) -> None:
+        """Say once that a job has started, before anything else of it."""
+        if not running.told:
+            running.told = True
+            out.append(replace(running.started, cached_tokens=cached))
 
     def _sampled(self, running: _Running, event: Sampled, out: list[Event]) -> None:
         if running.ended:
             return
-        running.tokens += 1
+        running.count(1)
         data = self._engine.token_bytes(event.id)
         control = data.decode("utf-8", "replace") in self._control
         pieces: list[Piece] = running.stream.push(data, control=control)

@@ -3,7 +3,7 @@
 Started as ``python -m webui.runtime.worker FD``. The main thread calls the engine and nothing else does; a second
 thread reads the channel, so that a cancel arrives while a step runs. When the channel closes, the process ends at once.
 
-Requests  open · generate · cancel · abort · count · memory
+Requests  open · generate · cancel · count · memory
 Answers   loading · loaded · refused · events · answer
 """
 
@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from webui.core.errors import LoaderUnavailable, LoadFailed, PatchbayError
-from webui.core.events import Failed, pack
+from webui.core.events import Failed, Finish, pack
 from webui.core.fields import build
 from webui.core.loader import Engine, Loader, ModelSpec
 from webui.runtime.channel import Channel, ChannelClosed
@@ -40,7 +40,8 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._abort = threading.Event()
+        self._queued: dict[str, bool] = {}  # jobs that are not submitted yet: whether they were cancelled meanwhile
+        self._lock = threading.Lock()  # held for _queued
         self._engine: Engine | None = None
         self._session: Session | None = None
 
@@ -53,17 +54,44 @@ class Worker:
                 self._work(self._session)
 
     def _read(self) -> None:
-        while True:
-            try:
+        """Sort what comes; without this thread nothing could be stopped, so the process ends with it."""
+        try:
+            while True:
                 request = self._channel.receive()
-            except ChannelClosed:
-                os._exit(0)
-            if request["do"] == "abort":
-                self._abort.set()
-            elif request["do"] == "cancel" and self._session is not None:
-                self._session.cancel(request["job"])
-            else:
+                if request["do"] == "cancel":
+                    self._cancel(request["job"])
+                    continue
+                if request["do"] == "generate":
+                    with self._lock:
+                        self._queued[request["job"]] = False
                 self._inbox.put(request)
+        except ChannelClosed:
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _cancel(self, job: str) -> None:
+        with self._lock:
+            if job in self._queued:
+                self._queued[job] = True
+                return
+        if self._session is not None:
+            self._session.cancel(job)
+
+    def _generate(self, session: Session, request: Mapping[str, Any]) -> None:
+        """Submit a job, unless it was cancelled before its turn came."""
+        job = request["job"]
+        try:
+            if self._queued[job]:
+                self._channel.send({"is": "events", "events": [pack(Finish(job, "cancelled"))]})
+            else:
+                session.submit(request)
+        finally:
+            with self._lock:
+                cancelled = self._queued.pop(job)
+        if cancelled:
+            session.cancel(job)
 
     def _work(self, session: Session) -> None:
         """Step until the engine is idle, serving requests between steps."""
@@ -89,7 +117,7 @@ class Worker:
             elif self._session is None or self._engine is None:
                 raise LoadFailed("No model is open in this worker.")
             elif kind == "generate":
-                self._session.submit(request)
+                self._generate(self._session, request)
             elif kind == "count":
                 self._answer(request, self._session.count(request["text"]))
             elif kind == "memory":
@@ -127,7 +155,7 @@ class Worker:
             if time.monotonic() - last > 0.05 or fraction >= 1:
                 last = time.monotonic()
                 self._channel.send({"is": "loading", "fraction": float(fraction), "text": text})
-            return not self._abort.is_set()
+            return True  # who gives a load up ends the process
 
         loader = find_loader(request["module"], request["file"], request["loader"])
         spec = ModelSpec(**request["spec"])
