@@ -203,8 +203,9 @@ def test_text_runs_in_its_own_direction(chat):
 
 def test_nothing_moves_for_who_asked_for_that(new_chat):
     chat = new_chat(reduced_motion="reduce").open()
-    chat.say("/speed 20 " + "slow " * 100)
-    expect(chat.page.locator("#chats .pb-dot")).to_have_count(1)
-    assert chat.page.locator("#chats .pb-dot").evaluate("e => getComputedStyle(e).animationIterationCount") == "1"
+    chat.say("/prefill 5 hello")
+    expect(chat.page.locator("#work")).to_be_visible()
+    waiting = "getComputedStyle(document.querySelector('article.last .body'), '::after').animationIterationCount"
+    assert chat.page.evaluate(waiting) == "1"
     chat.page.keyboard.press("Escape")
     chat.wait("stopped")

@@ -324,6 +324,11 @@ export class ChatView extends EventTarget {
     if (this.replyId) return;
     const id = this.chat.id;
     const told = /** @type {Opened} */ (await get(chatPath(id, '?limit=1')));
-    if (this.chat.id === id && (told.chat.version !== this.chat.version || told.reply) && !document.querySelector('.message.editing')) await this.open(id);
+    if (this.chat.id !== id || this.replyId) return;
+    if (told.chat.leaf === this.chat.leaf && !told.reply) {
+      this.chat = told.chat;
+      this.meter = told.meter;
+      for (const what of ['chat', 'meter']) this.fire(what);
+    } else if (!document.querySelector('.message.editing')) await this.open(id);
   }
 }
