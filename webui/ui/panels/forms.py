@@ -77,6 +77,7 @@ def component(s: Setting, value: Any, elem_id: str) -> Any:
     A number with bounds is a slider when the form offers all that is valid; others are boxes, which take any value.
     """
     common: dict[str, Any] = {"label": s.title, "info": s.help, "elem_id": elem_id, "elem_classes": "pb-setting"}
+    common["interactive"] = True
     if s.type is bool:
         return gr.Checkbox(value, **common)
     if s.choices and not isinstance(s.default, tuple):

@@ -159,7 +159,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     async def engine(name: str, chosen: str, noted: str) -> list[Any]:
         return note.write(note.noted(noted, "loader", chosen), await whole(app.models.get(name), chosen))
 
-    async def start(name: str, chosen: str, noted: str, *given: Any, request: gr.Request) -> AsyncIterator[list[Any]]:
+    async def start(request: gr.Request, name: str, chosen: str, noted: str, *given: Any) -> AsyncIterator[list[Any]]:
         found = app.models.get(name)
         wanted = options(chosen, given)
         for key, held in zip(controls, given, strict=True):
