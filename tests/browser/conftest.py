@@ -26,7 +26,6 @@ FLAGS = (
 ).split()
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
-pytestmark = pytest.mark.browser
 expect.set_options(timeout=8000)
 
 

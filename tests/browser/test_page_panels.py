@@ -60,3 +60,23 @@ def test_the_look_of_the_chat_does_not_change_when_the_panels_come(chat):
     chat.box.focus()
     after = chat.page.evaluate(look)
     assert [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]] == []
+
+
+def test_panels_and_chat_go_on_after_the_program_was_started_again(new_chat, start_program):
+    program = start_program()
+    chat = new_chat(at=program).open()
+    chat.watch.allowed += ["ERR_", "network error", "503", "Failed to fetch", "Connection errored out"]
+    chat.ask("/speed 0 before")
+    open_tab(chat, "Settings")
+    expect(chat.page.locator("gradio-app").get_by_text("Folders").first).to_be_visible(timeout=30000)
+    open_tab(chat, "Chat")
+    program.stop(kill=True)
+    chat.say("not lost")
+    expect(chat.page.locator("#connection")).to_be_visible()
+    expect(chat.box).to_have_value("not lost")
+    program.start()
+    expect(chat.page.locator("#connection")).to_be_hidden(timeout=15000)
+    chat.ask("/speed 0 after")
+    assert chat.texts[-1] == "after"
+    open_tab(chat, "Settings")
+    expect(chat.page.locator("gradio-app").get_by_text("Folders").first).to_be_visible(timeout=30000)

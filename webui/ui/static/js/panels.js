@@ -26,11 +26,17 @@ async function until(done, limit) {
 /** The buttons of the panels' own (hidden) tab bar. @returns {HTMLElement[]} */
 const panelTabs = () => [.../** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('#panels > .tab-wrapper button[role="tab"], #panels button[role="tab"]'))];
 
+/** Asks whether the panels can be had by now. */
+async function ask() {
+  if (isLost()) return;
+  try { state.panels = (await get('/ui/state')).panels; } catch { /* asked again */ }
+}
+
 async function mount() {
   while (!state.panels.ready) {
+    if (state.panels.reason) throw new Error(state.panels.reason);
     await new Promise((resolve) => setTimeout(resolve, 700));
-    if (isLost()) continue;
-    try { state.panels = (await get('/ui/state')).panels; } catch { /* asked again */ }
+    await ask();
   }
   const page = /** @type {any} */ (window);
   page.__gradio_mode__ = 'app';
@@ -47,7 +53,7 @@ async function mount() {
   document.head.append(script);
   mounted = await until(() => panelTabs().length >= NAMES.length - 1, 20000);
   page.patchbayTheme.paint();
-  if (!mounted) throw new Error('The panels did not start.');
+  if (!mounted) throw new Error('The panels could not be started. Reload the page to try again.');
   byId('panel-wait').hidden = true;
 }
 
@@ -55,7 +61,7 @@ async function mount() {
 export function mountPanels() {
   mounting ??= mount().catch((error) => {
     mounting = null;
-    byId('panel-wait').textContent = 'The panels could not be started. Reload the page to try again.';
+    byId('panel-wait').textContent = error.message;
     throw error;
   });
   return mounting;
@@ -109,9 +115,11 @@ export function setUpTabs(busy, returned) {
     focus(byId(`tab-${NAMES[to]}`));
     openTab(NAMES[to]);
   });
-  const early = () => {
-    if (mounting) return;
-    if (busy() || document.hidden || !state.panels.ready) { setTimeout(early, 1500); return; }
+  let asked = 0;
+  const early = async () => {
+    if (mounting || asked > 20) return;
+    if (!busy() && !document.hidden && !state.panels.ready && (asked += 1)) await ask();
+    if (busy() || document.hidden || !state.panels.ready) { setTimeout(early, 2000); return; }
     (window.requestIdleCallback ?? setTimeout)(() => { mountPanels().catch(() => {}); });
   };
   setTimeout(early, 3000);

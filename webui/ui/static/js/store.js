@@ -11,7 +11,7 @@ export const state = {
   /** @type {Model[]} */ models: [],
   /** @type {{name: string, description: string, own: boolean}[]} */ presets: [],
   defaults: { model: '', loader: '', preset: '', /** @type {Record<string, any>} */ settings: {} },
-  panels: { ready: false, script: '', style: '' },
+  panels: { ready: false, script: '', style: '', reason: '' },
   /** @type {string[]} */ notices: [],
   /** @type {Record<string, any>[]} */ quick: [],
   /** @type {Set<string>} ids of chats whose reply is being written, as far as this page knows */ running: new Set(),
