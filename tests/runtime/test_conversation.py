@@ -268,3 +268,120 @@ def test_a_model_that_keeps_crashing_waits_for_a_person(tmp_path: Path) -> None:
         assert message.status == "done"
 
     drive(tmp_path, test)
+
+
+def test_deleting_a_version_shows_the_one_beside_it_with_what_follows(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat = await talk.create(app)
+        chat, first = await say(app, chat, "one")
+        chat, more = await say(app, chat, "two")
+        chat, reply = await talk.regenerate(app, chat.id, first.id)
+        second = await reply.wait()
+        chat = await talk.delete(app, chat.id, second.id)
+        assert chat.leaf == more.id
+        hidden = await talk.delete(app, chat.id, first.id)
+        assert texts(hidden) == ["one"]
+
+    drive(tmp_path, test)
+
+
+def test_deleting_while_it_is_written_stops_it_and_undo_brings_it_back(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat, other = await talk.create(app), await talk.create(app)
+        chat, _ = await say(app, chat, "one")
+        started = asyncio.gather(
+            talk.send(app, chat.id, "/tokens 900 /speed 200 x"), talk.send(app, other.id, "/tokens 900 /speed 200 x")
+        )
+        await asyncio.sleep(0)
+        gone = await talk.delete(app, chat.id, chat.path()[0].id)  # while the reply is being set up
+        (_, reply), (_, untouched) = await started
+        assert reply.status == "stopped" and not untouched.done
+        assert gone.path() == () and app.chats.open(chat.id).path() == ()
+        back = await talk.undelete(app, chat.id, chat.path()[0].id)
+        assert texts(back)[:3] == ["one", "one", "/tokens 900 /speed 200 x"]
+        untouched.stop()
+        await untouched.wait()
+
+    drive(tmp_path, test)
+
+
+def test_a_second_tab_that_writes_below_an_older_or_a_deleted_message(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat = await talk.create(app)
+        chat, first = await say(app, chat, "one")
+        chat, _ = await say(app, chat, "two")
+        chat, _ = await say(app, chat, "two from the other tab", first.id)
+        assert {m.text for m in chat.children(first.id)} == {"two", "two from the other tab"}
+        await talk.delete(app, chat.id, first.id)
+        for action in (
+            talk.send(app, chat.id, "three", first.id),
+            talk.regenerate(app, chat.id, first.id),
+            talk.continue_(app, chat.id, first.id),
+            talk.edit(app, chat.id, first.id, "eins"),
+            talk.show(app, chat.id, first.id),
+        ):
+            with pytest.raises(Conflict, match="deleted"):
+                await action
+        assert "three" not in {m.text for m in app.chats.open(chat.id).messages.values()}
+
+    drive(tmp_path, test)
+
+
+def test_words_that_were_not_answered_are_not_said_twice(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat = app.chats.update((await talk.create(app)).id, model="nope")
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                await talk.send(app, chat.id, "hi", "")
+        chat = app.chats.update(chat.id, model="echo")
+        chat, _ = await say(app, chat, "hi", "")
+        assert texts(chat) == ["hi", "hi"] and len(chat.messages) == 2
+        chat, _ = await say(app, chat, "hi")  # answered: said again
+        assert texts(chat) == ["hi"] * 4
+
+    drive(tmp_path, test)
+
+
+def test_continuing_shows_the_version_that_grows_and_one_that_only_thought_begins_anew(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat = await talk.create(app)
+        chat, reply = await talk.send(app, chat.id, "/say <think>hm hm</think>yes and no")
+        first = await reply.wait()
+        assert (first.thought, first.text) == ("hm hm", "yes and no")
+        chat, reply = await talk.regenerate(app, chat.id, first.id)
+        second = await reply.wait()
+        app.chats.write(chat.id, replace(first, text="yes", status="stopped"))
+        chat, reply = await talk.continue_(app, chat.id, first.id)
+        assert chat.leaf == first.id != second.id
+        assert (await reply.wait()).thought == "hm hm"
+        app.chats.write(chat.id, replace(second, text="", thought="hm", status="stopped"))
+        chat, reply = await talk.continue_(app, chat.id, second.id)
+        again = await reply.wait()
+        assert (again.id, again.thought, again.text) == (second.id, "hm hm", "yes and no")
+
+    drive(tmp_path, test)
+
+
+def test_a_chat_that_is_deleted_while_it_is_written_keeps_what_was_written(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat = await talk.create(app)
+        chat, reply = await talk.send(app, chat.id, "/tokens 200 /speed 200 x")
+        app.chats.delete(chat.id)
+        message = await reply.wait()
+        assert message.status == "done" and not reply.unsaved
+        assert app.chats.restore(chat.id)[reply.id].text == message.text
+
+    drive(tmp_path, test)
+
+
+def test_a_long_chat_is_branched_in_one_step(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        chat = await talk.create(app)
+        for n in range(60):
+            parent = app.chats.open(chat.id).leaf
+            app.chats.append(chat.id, Message(f"m{n}", parent, ("user", "assistant")[n % 2], f"message {n}"))
+        other = await talk.branch(app, chat.id, "m59")
+        assert texts(other) == [f"message {n}" for n in range(60)] and other.title.endswith("(branch)")
+        assert other.version < 5
+
+    drive(tmp_path, test)

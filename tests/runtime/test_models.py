@@ -305,10 +305,9 @@ def test_a_message_beyond_all_bounds_is_refused_in_seconds_and_the_loop_stays_fr
 def test_a_worker_that_dies_while_it_loads_is_not_started_again_and_again(tmp_path: Path) -> None:
     async def test(app: App) -> None:
         app.models.save_settings("echo", options={"load_seconds": 60})
-        chat = await talk.create(app)
+        chat, model = await talk.create(app), app.models.get("echo")
         for n in range(3):
             _, reply = await talk.send(app, chat.id, f"hello {n}")
-            model = app.models.get("echo")
             await until(lambda: model.state == "loading" and model.text == "waiting")
             os.kill(next(iter(workers())), signal.SIGKILL)
             assert "signal 9" in (await reply.wait()).error

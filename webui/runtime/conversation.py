@@ -79,8 +79,9 @@ async def continue_(app: App, chat_id: str, message_id: str) -> tuple[Chat, Repl
         message = _present(chat, message_id)
         if message.role != "assistant":
             return await _answer(app, chat, message.id)
-        if (before := app.replies.get(message.id)) is not None:
-            message = before.value()  # more than is stored, when the disk was full
+        before = app.replies.get(message.id)
+        if before is not None and before.unsaved:
+            message = before.value()  # more than is stored
         chat = await app.call(app.chats.update, chat_id, leaf=message.id)
         thought = message.thought if message.text else ""
         return await _start(
