@@ -106,3 +106,40 @@ def test_a_broken_or_hostile_template_is_an_error_in_words(source: str) -> None:
     with pytest.raises(TemplateError) as error:
         Prompter(tokenize).build(template(source), chat("a"), budget=9)
     assert "template" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'A' * 9999999999 }}",
+        "{{ [1] * 9999999999 }}",
+        "{{ 7 ** 999999999 }}",
+        "{{ 7 ** 99 ** 99 ** 99 }}",
+        "{% for a in range(9999) %}{{ 'many letters' * 99 }}{% endfor %}",
+        "{{ [].append(1) }}",
+        "{{ 'x'.nope() }}",
+        "{% set a = messages[9] %}{{ a.content }}",
+    ],
+)
+def test_a_template_that_wants_too_much_is_refused_at_once(source: str) -> None:
+    with pytest.raises(TemplateError, match="template"):
+        Prompter(tokenize).build(template(source), chat("a"), budget=9)
+
+
+def test_an_empty_conversation_is_only_the_beginning_of_a_reply() -> None:
+    prompt = Prompter(tokenize).build(template(), [], budget=9, prefix="Once")
+    assert prompt.text == "<|bos|><|head|>assistant\nOnce" and not prompt.dropped
+
+
+def test_the_cache_stays_small() -> None:
+    prompter = Prompter(tokenize, limit=1000)
+    for n in range(500):
+        prompter.ids(f"segment number {n}")
+    assert len(prompter._cache) < 20
+    assert prompter.ids("segment number 499") == prompter.ids("segment number 499")
+
+
+def test_a_template_may_count_and_repeat_within_reason() -> None:
+    source = "{{ '-' * 80 }}{{ 3 * 4 }}{{ 2 ** 10 }}{{ messages[0].content }}"
+    text = Prompter(tokenize).build(template(source), chat("hi"), budget=99).text
+    assert text == "-" * 80 + "121024hi"

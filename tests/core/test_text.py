@@ -79,3 +79,16 @@ def test_control_tokens_are_left_out_unless_they_mean_something() -> None:
 
 def test_half_a_character_at_the_end_becomes_a_replacement_mark() -> None:
     assert run("é".encode()[:1], [])[0] == "\ufffd"
+
+
+def test_a_reply_with_a_given_beginning_has_no_thought() -> None:
+    assert run(b"<think>x</think>", [], thoughts=False) == ("<think>x</think>", "", False)
+
+
+def test_control_tokens_are_shown_on_request() -> None:
+    stream = TextStream(show_control=True)
+    assert [p.text for p in stream.push(b"<|python_tag|>", control=True)] == ["<|python_tag|>"]
+
+
+def test_a_reply_of_blank_lines_only_is_kept() -> None:
+    assert run(b"\n\n", [1]) == ("\n\n", "", False)

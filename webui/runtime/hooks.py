@@ -60,7 +60,7 @@ def wrap_stream(app: Any, turn: Turn, events: AsyncIterator[Event]) -> AsyncIter
 
 @hookspec
 def after_reply(app: Any, turn: Turn, message: Message) -> None:
-    """Called when a reply is stored."""
+    """Called when a reply has ended, however it did, and is stored where that is possible."""
 
 
 @hookspec
