@@ -89,9 +89,11 @@ class Panels:
         self.at(f"{selector} input").click()
         self.page.get_by_role("option", name=name).first.click()
 
-    def load(self, name: str, state: str) -> None:
+    def load(self, name: str, state: str, loader: str = "") -> None:
         self.at("#model-name").get_by_text(name).first.click()
         expect(self.at("#model-name label.selected")).to_contain_text(name)
+        if loader:
+            self.choose("#model-loader", loader)
         self.at("#model-load").click()
         expect(self.at("#model-state")).to_contain_text(state, timeout=40000)
 
@@ -127,7 +129,7 @@ def test_a_person_adds_a_model_loads_it_and_swaps_the_loader(panels: Panels, pro
 
     panels.load("Broken", "Not loaded.")
     expect(panels.at("#model-state")).to_contain_text("GGUF")  # the engine's own words
-    panels.load("Tiny", "Loaded with llama.cpp")
+    panels.load("Tiny", "Loaded with llama.cpp", "llama.cpp")
     expect(panels.at("#model-state")).to_contain_text("Memory in use: weights")
     panels.open("Chat")
     expect(panels.page.locator("#choose-model")).to_contain_text("Tiny")
@@ -141,8 +143,9 @@ def test_a_person_adds_a_model_loads_it_and_swaps_the_loader(panels: Panels, pro
     expect(names).to_contain_text("Tiny · 0.8 MB · loaded with Transformers")
     panels.open("Chat")
     panels.chat.ask("hello again")
-    panels.chat.act("Details of this reply")
-    expect(panels.page.get_by_role("dialog")).to_contain_text("huggingface")
+    panels.chat.act("Details")
+    expect(panels.page.get_by_role("dialog", name="Details of this reply")).to_contain_text("Transformers")
+    panels.page.keyboard.press("Escape")
 
     panels.open("Model")
     panels.at("#model-unload").click()
@@ -175,7 +178,7 @@ def test_loading_shows_progress_and_can_be_cancelled_and_options_are_kept(panels
 
 def test_a_chat_template_is_edited_used_by_the_next_reply_and_given_back(panels: Panels) -> None:
     panels.open("Model")
-    panels.load("Tiny", "Loaded with")
+    panels.load("Tiny", "Loaded with llama.cpp", "llama.cpp")
     panels.opened("#template-part")
     box = panels.at("#model-template textarea")
     assert "start_header_id" in box.input_value()
@@ -187,8 +190,8 @@ def test_a_chat_template_is_edited_used_by_the_next_reply_and_given_back(panels:
     expect(panels.at("#template-own")).to_contain_text("Edited")
     panels.open("Chat")
     panels.chat.ask("mind the gap")
-    panels.chat.act("Details of this reply")
-    panels.page.get_by_role("button", name="Exact prompt").click()
+    panels.chat.act("Details")
+    panels.page.get_by_role("button", name="Show the exact prompt").click()
     expect(panels.page.get_by_text("<<mind the gap>>")).to_be_visible()
     panels.page.keyboard.press("Escape")
     panels.open("Model")
@@ -198,7 +201,7 @@ def test_a_chat_template_is_edited_used_by_the_next_reply_and_given_back(panels:
 
 
 def test_parameters_are_changed_found_undone_and_saved_as_a_preset(panels: Panels, program: Program) -> None:
-    panels.open("Model").load("Tiny", "Loaded with")
+    panels.open("Model").load("Tiny", "Loaded with llama.cpp", "llama.cpp")
     panels.open("Chat")
     panels.chat.ask("hello")
     panels.open("Parameters")
@@ -258,7 +261,7 @@ def test_parameters_are_changed_found_undone_and_saved_as_a_preset(panels: Panel
     panels.page.keyboard.press("Escape")
     panels.open("Parameters")
     expect(panels.at("#parameters-about")).to_contain_text("Damaged: Hurt.")
-    panels.choose("#preset-choice", "Hurt (damaged)")
+    panels.choose("#preset-choice", "Hurt (yours, damaged)")
     expect(panels.at("#preset-choice input")).to_have_value("Warm tea (yours)")
     panels.at("#delete-preset").click()
     expect(panels.at("#preset-choice input")).to_have_value("Balanced")

@@ -157,9 +157,10 @@ class View:
         }
 
     def _choices(self) -> dict[str, Any]:
-        names = [
-            (p.name + (" (yours)" if p.own else "") + (" (damaged)" if p.error else ""), p.name) for p in self.presets
-        ]
+        names = []
+        for p in self.presets:
+            marks = ", ".join(mark for mark, so in (("yours", p.own), ("damaged", p.error)) if so)
+            names.append((f"{p.name} ({marks})" if marks else p.name, p.name))
         if self.preset and self.preset not in [p.name for p in self.presets]:
             names.insert(0, (f"{self.preset} (gone)", self.preset))
         return {"choices": [list(pair) for pair in names], "value": self.preset}

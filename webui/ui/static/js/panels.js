@@ -86,11 +86,12 @@ export async function openTab(name) {
     return;
   }
   host.setAttribute('aria-labelledby', `tab-${name}`);
+  const old = mounted; // fresh panels read everything by themselves
   try { await mountPanels(); } catch { return; }
   if (current !== name) return;
   const tabs = panelTabs();
   (tabs.find((t) => t.textContent?.trim() === name) ?? tabs[NAMES.indexOf(name) - 1])?.click();
-  document.getElementById(`refresh-${name}`)?.click();
+  if (old) document.getElementById(`refresh-${name}`)?.click();
 }
 
 /** @type {() => Promise<void>} */
