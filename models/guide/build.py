@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -80,10 +81,14 @@ def train(args: argparse.Namespace) -> None:
     seed = int(time.time()) % 100_000
     torch.manual_seed(seed)
     if args.again:
-        stored = torch.load(checkpoint, weights_only=True)
+        from models.guide import export
+
+        stored = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else export.stored(HERE)
+        if not tokenizer_path.exists():
+            shutil.copyfile(HERE / "tokenizer.json", tokenizer_path)
         network = Network(Shape(**stored["shape"]))
         network.load_state_dict(stored["newest"])
-        history = json.loads(history_path.read_text("utf-8"))
+        history = json.loads(history_path.read_text("utf-8")) if history_path.exists() else []
     else:
         rng = random.Random(seed)
         texts = (text for _ in range(30_000) for turn in dialogues.draw(rng).turns for text in turn)
@@ -99,11 +104,12 @@ def train(args: argparse.Namespace) -> None:
         flush=True,
     )
     batches = Batches(dialogues, encoder, documents, seed)
+    rate = args.rate * (0.5 if args.again else 1.0)
     plan = training.Plan(
         minutes=args.again or args.minutes,
         tokens=args.tokens,
-        muon_rate=0.02 * args.rate,
-        adam_rate=0.001 * args.rate,
+        muon_rate=0.02 * rate,
+        adam_rate=0.001 * rate,
         dropout=args.dropout,
     )
     history.append(training.train(network, batches, plan, args.folder, say))

@@ -49,6 +49,7 @@ class Dialogues:
         self.settings = [intent for intent in self.intents if intent.is_setting]
         self.topics = [intent for intent in self.intents if not intent.is_setting]
         self.share = held_back
+        self.forbidden = seeds.kept_for_tests()
         self.strength = 1.0  # how much questions are dressed
         self._by_name = {intent.name: intent for intent in self.intents}
         self._kept = {intent.name: self._split(intent, False) for intent in self.intents}
@@ -96,10 +97,11 @@ class Dialogues:
     # ------------------------------------------------------------------ one turn
 
     def _fresh(self, rng: random.Random) -> tuple[str, str, str]:
-        intent = rng.choices(self._choices, self._weights)[0]
-        if intent is None:
-            return self._pair(rng)
-        return intent.name, self.question(intent, rng), self._answer(intent, rng)
+        while True:
+            intent = rng.choices(self._choices, self._weights)[0]
+            made = self._pair(rng) if intent is None else (intent.name, self.question(intent, rng), intent.answers[0])
+            if seeds.plain(made[1]) not in self.forbidden:
+                return made
 
     def question(self, intent: Intent, rng: random.Random) -> str:
         """One way to ask for this intent."""
@@ -170,9 +172,6 @@ class Dialogues:
             str(rng.randint(2, 999)) if word == "NUM" else str(rng.choice(slots[word])) if word in slots else word
             for word in words
         )
-
-    def _answer(self, intent: Intent, rng: random.Random) -> str:
-        return intent.answers[0] if rng.random() < 0.8 else rng.choice(intent.answers)
 
     # ------------------------------------------------------------------ what is held back
 

@@ -101,6 +101,24 @@ def export(checkpoint: Path, tokenizer: Path, folder: Path) -> list[str]:
     return [f"{name}: {(folder / name).stat().st_size / 1e6:.1f} MB" for name in names]
 
 
+def stored(folder: Path) -> dict[str, Any]:
+    """The exported guide in ``folder`` as a checkpoint, to train on from it."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    shape = {
+        "vocabulary": config["vocab_size"],
+        "hidden": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "inner": config["intermediate_size"],
+        "context": config["max_position_embeddings"],
+        "rope_theta": config["rope_theta"],
+        "norm_eps": config["rms_norm_eps"],
+    }
+    tensors = load_file(folder / "model.safetensors")
+    weights = {name.removeprefix("model."): torch.from_numpy(data.astype(np.float32)) for name, data in tensors.items()}
+    return {"shape": shape, "average": weights, "newest": weights}
+
+
 def write_gguf(folder: Path, path: Path, kind: str) -> None:
     """The Transformers folder as one GGUF file with weights of ``kind``: F32, F16 or Q8_0."""
     config = json.loads((folder / "config.json").read_text("utf-8"))

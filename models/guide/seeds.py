@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 CORPUS = Path(__file__).parent / "corpus"
+HELD_OUT = Path(__file__).parents[2] / "tests" / "guide" / "heldout.yaml"
 
 
 @dataclass
@@ -55,6 +56,18 @@ def intents() -> list[Intent]:
             elif line.strip() and not line.startswith("#"):
                 _read(found[-1], line)
     return found
+
+
+def plain(text: str) -> str:
+    """The text without what does not count when two questions are compared."""
+    return text.casefold().strip(" ?!.")
+
+
+def kept_for_tests() -> frozenset[str]:
+    """Questions that the tests hold back; training leaves them out when it happens to draw one of them."""
+    if not HELD_OUT.exists():
+        return frozenset()
+    return frozenset(plain(item["q"]) for item in yaml.safe_load(HELD_OUT.read_text("utf-8")))
 
 
 def stamp() -> float:
