@@ -18,7 +18,8 @@ from webui.core.errors import LoaderUnavailable, LoadFailed, NoModelLoaded, NotF
 from webui.core.events import Progress
 from webui.core.fields import build, did_you_mean
 from webui.core.loader import Loader, MemoryReport, ModelSpec
-from webui.runtime.catalogue import Model, candidates, card, scan, size
+from webui.runtime.catalogue import Model as Model
+from webui.runtime.catalogue import candidates, card, scan, size
 from webui.runtime.process import EngineProcess, tail
 
 if TYPE_CHECKING:

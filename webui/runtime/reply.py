@@ -52,6 +52,7 @@ class Reply:
         self.finish: Finish | None = None
         self.attachments: list[Attachment] = []
         self.notes: list[str] = []  # extensions that failed on this reply, each in a sentence
+        self.number = 0  # of the latest event; it grows with every change
         self._events_so_far = Transcript(len(self.text), len(self.thought))
         self._news = asyncio.Event()  # a new one after each change
         self._begun = time.monotonic()
@@ -65,11 +66,6 @@ class Reply:
         self._concluded = asyncio.Event()
         self._writer = asyncio.create_task(self._write())
         self._task = asyncio.create_task(self._run())
-
-    @property
-    def number(self) -> int:
-        """Of the latest event; it grows with every change."""
-        return len(self._events_so_far)
 
     @property
     def done(self) -> bool:
@@ -234,6 +230,7 @@ class Reply:
             else:
                 self.status, self.error, self.hint = "failed", event.message, event.hint
         self._events_so_far.add(event)
+        self.number = len(self._events_so_far)
         self._news.set()
         self._news = asyncio.Event()
 
