@@ -14,7 +14,7 @@ from webui.core.fields import build as checked
 from webui.core.fields import sparse, values
 from webui.runtime.catalogue import Model
 from webui.ui.panels.facts import buttons, check_template, describe, engines, label
-from webui.ui.panels.forms import Form
+from webui.ui.panels.forms import FREE, Form
 from webui.ui.panels.handlers import Notebook, current_chat, keep, on
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     model = gr.Radio([], label="Models", show_label=False, elem_id="model-name", elem_classes="pb-list")
     where = gr.Markdown(f"Models lie in `{app.config.models}`.", elem_classes="pb-quiet")
     with gr.Row(elem_classes="pb-line"):
-        loader = gr.Dropdown([], label="Loader", info="The engine that opens it.", elem_id="model-loader", scale=3)
+        loader = gr.Dropdown(
+            [], label="Loader", info="The engine that opens it.", elem_id="model-loader", scale=3, **FREE
+        )
         load = gr.Button("Load", variant="primary", size="sm", elem_id="model-load")
         cancel = gr.Button("Cancel", size="sm", elem_id="model-cancel", visible=False)
         unload = gr.Button("Unload", size="sm", elem_id="model-unload", visible=False)
@@ -45,7 +47,9 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
         with gr.Accordion(title, open=False, visible=False, elem_id=f"options-of-{name}") as columns[name]:
             forms[name] = Form(found.options, prefix=f"option-{name}")
     with gr.Accordion("Chat template and preset", open=False, elem_id="template-part"):
-        preset = gr.Dropdown([], label="Preset", info="What chats with this model begin with.", elem_id="model-preset")
+        preset = gr.Dropdown(
+            [], label="Preset", info="What chats with this model begin with.", elem_id="model-preset", **FREE
+        )
         template = gr.Textbox(
             label="Chat template", lines=10, max_lines=24, elem_id="model-template",
             elem_classes=["pb-tall", "pb-mono"],
@@ -79,6 +83,11 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
         held = dict(zip(controls, given, strict=True))
         mine = {field: held[f"{name} {field}"] for field in forms[name].components}
         return sparse(checked(forms[name].cls, forms[name].read(mine)))
+
+    def fitting(name: str, chosen: str) -> str:
+        """The loader chosen, or the model's own when the list of loaders was still another model's."""
+        found = app.models.get(name)
+        return chosen if chosen in found.candidates else found.loader
 
     async def situation(name: str, chosen: str) -> dict[str, dict[str, Any]]:
         """What can change by itself: the list, the state, the buttons, the log."""
@@ -157,10 +166,10 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
             yield later
 
     async def engine(name: str, chosen: str, noted: str) -> list[Any]:
-        return note.write(note.noted(noted, "loader", chosen), await whole(app.models.get(name), chosen))
+        return note.write(note.noted(noted, "loader", chosen), await whole(app.models.get(name), fitting(name, chosen)))
 
     async def start(request: gr.Request, name: str, chosen: str, noted: str, *given: Any) -> AsyncIterator[list[Any]]:
-        found = app.models.get(name)
+        found, chosen = app.models.get(name), fitting(name, chosen)
         wanted = options(chosen, given)
         for key, held in zip(controls, given, strict=True):
             noted = note.noted(noted, key, held)
@@ -184,12 +193,13 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
 
     async def stop(name: str, chosen: str, noted: str) -> list[Any]:
         await app.models.unload(name)
-        return note.write(noted, await whole(app.models.get(name), chosen))
+        return note.write(noted, await whole(app.models.get(name), fitting(name, chosen)))
 
     async def give_up(name: str) -> None:
         await app.models.abort(name)
 
     async def keep_settings(name: str, chosen: str, noted: str, *given: Any) -> list[Any]:
+        chosen = fitting(name, chosen)
         await app.call(app.models.save_settings, name, loader=chosen, options=options(chosen, given))
         gr.Info(f"Saved for {name}.")
         return brief.write(noted, await situation(name, chosen))
@@ -206,12 +216,12 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
             app.models.save_settings, name, template=text if text.strip() and text != theirs else None
         )
         gr.Info("Saved. The next reply uses it.")
-        return note.write(note.noted(noted, "template", None), await whole(found, chosen))
+        return note.write(note.noted(noted, "template", None), await whole(found, fitting(name, chosen)))
 
     async def drop_template(name: str, chosen: str, noted: str) -> list[Any]:
         found = await app.call(app.models.save_settings, name, template=None)
         gr.Info("The next reply uses the model's own template.")
-        return note.write(note.noted(noted, "template", None), await whole(found, chosen))
+        return note.write(note.noted(noted, "template", None), await whole(found, fitting(name, chosen)))
 
     on(blocks.load, show, [note.box], outputs)
     on(refresh.click, show, [note.box], outputs)

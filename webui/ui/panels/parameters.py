@@ -9,7 +9,7 @@ import gradio as gr
 from webui.core.errors import PatchbayError, PresetError, SettingError
 from webui.core.fields import describe, plain, sparse
 from webui.core.settings import GenerationSettings
-from webui.ui.panels.forms import Form, emptied, parsed, settled
+from webui.ui.panels.forms import FREE, Form, emptied, parsed, settled
 from webui.ui.panels.handlers import Notebook, current_chat, keep, new_chat, on
 from webui.ui.panels.view import MEANINGS, SHOWN, View, presets_now, settings_now
 
@@ -27,6 +27,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
         preset = gr.Dropdown(
             [], label="Preset", info="Where the values come from. A change below stays with the chat.", scale=3,
             elem_id="preset-choice",
+            **FREE,
         )  # fmt: skip
         back = gr.Button("Undo changes", size="sm", elem_id="undo-changes")
         neutral = gr.Button("Everything neutral", size="sm", elem_id="make-neutral")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from webui.runtime.process import tail
+from webui.ui.panels.forms import FREE
 from webui.ui.panels.handlers import Notebook, on
 from webui.ui.panels.words import quiet
 
@@ -39,7 +40,7 @@ def build(app: App, refresh: gr.Button, blocks: gr.Blocks) -> None:
     gr.Markdown("### Logs")
     with gr.Row(elem_classes="pb-line"):
         which = gr.Dropdown(
-            [], label="Log", info="The program's own, and one for each model.", elem_id="log-name", scale=3
+            [], label="Log", info="The program's own, and one for each model.", elem_id="log-name", **FREE, scale=3
         )
         look = gr.Button("Read again", size="sm", elem_id="log-show")
     log = gr.Textbox(
