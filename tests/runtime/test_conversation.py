@@ -385,3 +385,27 @@ def test_a_long_chat_is_branched_in_one_step(tmp_path: Path) -> None:
         assert other.version < 5
 
     drive(tmp_path, test)
+
+
+def test_a_preset_that_is_gone_is_passed_over_and_said(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        app.presets.save("Mine", {"temperature": 0.3})
+        chat = await talk.create(app, preset="Mine")
+        app.presets.delete("Mine")
+        chat, message = await say(app, chat, "hello")
+        assert message.status == "done" and message.preset == "Balanced"
+        assert any("Mine is gone" in note for note in message.details["notes"])
+
+    drive(tmp_path, test)
+
+
+def test_an_echo_forgets_the_oldest_messages_when_its_context_is_full(tmp_path: Path) -> None:
+    async def test(app: App) -> None:
+        app.models.save_settings("echo", options={"context": 256})
+        chat = await talk.create(app)
+        for number in range(6):
+            chat, message = await say(app, chat, f"{number} " + "many words " * 60)
+            assert message.status == "done" and message.text.startswith(f"{number} many"), message.error
+        assert message.details["dropped"]
+
+    drive(tmp_path, test)

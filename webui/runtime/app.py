@@ -17,6 +17,7 @@ from webui.core.config import Config
 from webui.core.errors import Busy, PatchbayError
 from webui.core.fields import sparse
 from webui.core.loader import Loader
+from webui.core.presets import DEFAULT
 from webui.runtime.conversation import NEW_CHAT
 from webui.runtime.models import Models
 from webui.runtime.plugins import Plugins
@@ -27,7 +28,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_PRESET = "Balanced"
 _KEEP_SECONDS = 60.0  # a finished reply can be followed for this long
 _PRELOAD_SECONDS = 1.5  # the first page comes first
 
@@ -145,8 +145,8 @@ class App:
         try:
             found = self.models.get(model or self.models.default())
         except PatchbayError:
-            return DEFAULT_PRESET
-        return str(found.settings.get("preset", "")) or DEFAULT_PRESET
+            return DEFAULT
+        return str(found.settings.get("preset", "")) or DEFAULT
 
     @contextlib.asynccontextmanager
     async def alone(self, chat: str) -> AsyncIterator[None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from webui.core.chat import Chat, Message, Turn, new_id
-from webui.core.errors import Conflict, SettingError
+from webui.core.errors import Conflict, NotFound, PresetError, SettingError
 from webui.core.fields import build
+from webui.core.presets import DEFAULT
 from webui.core.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -31,14 +33,16 @@ async def create(app: App, **fields: object) -> Chat:
 
 
 def effective(app: App, chat: Chat) -> tuple[GenerationSettings, str]:
-    """What a chat's next reply uses, and the preset's name: model's preset < character's < chat's < changed by hand."""
-    name = chat.preset
-    if not name and chat.character:
-        name = app.character(chat.character).preset
-    if not name:
-        name = app.preset_for(chat.model)
-    settings = app.presets.settings(name) if name else GenerationSettings()
-    return build(GenerationSettings, dict(chat.settings), base=settings), name
+    """What a chat's next reply uses, and the preset's name: model's preset < character's < chat's < changed by hand.
+
+    A preset that is gone or damaged is passed over for the next one down; the name tells which one it became.
+    """
+    character = app.character(chat.character).preset if chat.character else ""
+    for name in (chat.preset, character, app.preset_for(chat.model), DEFAULT):
+        with contextlib.suppress(NotFound, PresetError):
+            if name:
+                return build(GenerationSettings, dict(chat.settings), base=app.presets.settings(name)), name
+    return build(GenerationSettings, dict(chat.settings)), ""
 
 
 async def send(app: App, chat_id: str, text: str, parent: str | None = None) -> tuple[Chat, Reply]:
@@ -187,7 +191,12 @@ async def _start(app: App, chat: Chat, message: Message, *, prefix: str) -> tupl
         chat=chat.id,
         reply=message.id,
     )
-    return chat, app.reply(turn, message)
+    reply = app.reply(turn, message)
+    if chat.preset and preset != chat.preset:
+        reply.notes.append(
+            f"The preset {chat.preset} is gone or damaged; {preset or 'neutral settings'} took its place."
+        )
+    return chat, reply
 
 
 def spoken(path: tuple[Message, ...]) -> tuple[Message, ...]:

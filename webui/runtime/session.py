@@ -101,18 +101,15 @@ class Session:
         if settings.truncation_length:
             context = min(context, settings.truncation_length)
         takes_messages = "messages" in self._capabilities.prompts
+        prompt = self._prompt(settings, request, context)
         if takes_messages:
+            messages = [m for m in messages if m["id"] not in prompt.dropped]
             if request["system"]:
-                messages = [{"id": "", "role": "system", "content": request["system"]}, *messages]
+                messages = [{"role": "system", "content": request["system"]}, *messages]
             if request["prefix"]:
-                messages = [*messages, {"id": "", "role": "assistant", "content": request["prefix"]}]
-            text = "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
-            prompt = Prompt(tuple(self._prompter.ids(text)), text)
-        else:
-            prompt = self._prompt(settings, request, context)
+                messages = [*messages, {"role": "assistant", "content": request["prefix"]}]
         room = max(0, context - len(prompt.ids))
-        wanted = room if settings.auto_max_tokens else settings.max_tokens
-        limit = wanted if takes_messages else min(wanted, room)
+        limit = room if settings.auto_max_tokens else min(settings.max_tokens, room)
         seed = int(request["seed"])
         job = Job(
             id=request["job"],
@@ -132,7 +129,7 @@ class Session:
             context=context,
             warnings=tuple(plan(settings, self._capabilities)),
         )
-        stops = (*settings.stop, *(PLAIN_STOPS if self._plain else ()))
+        stops = (*settings.stop, *(PLAIN_STOPS if self._plain and not takes_messages else ()))
         stream = TextStream(
             stops,
             inside=opened_thought(prompt.text) if not request["prefix"] else "",
