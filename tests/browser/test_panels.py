@@ -327,7 +327,7 @@ def test_settings_change_the_colours_at_once_and_show_the_logs(panels: Panels, p
     panels.at("#theme").get_by_text("Light").click()
     expect(root).to_have_attribute("data-theme", "light")
     expect(panels.at("#folders")).to_contain_text(str(program.data))
-    assert "patchbay.access" in panels.at("#log-text textarea").input_value()
+    expect(panels.at("#log-text textarea")).to_have_value(re.compile("patchbay.access"))
     panels.choose("#log-name", "model-echo.log")
     expect(panels.at("#log-text textarea")).not_to_have_value(re.compile("patchbay.access"))
     panels.at("#doctor").click()
