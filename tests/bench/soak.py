@@ -1,4 +1,4 @@
-"""Does the web process grow? 1,000 page loads and 500 replies that are broken off, then again; the second half must not cost.
+"""Does the web process grow? 1,000 page loads and 500 broken-off replies; the second half of them must cost nothing.
 
     python -m tests.bench.soak [loads] [replies]
 

@@ -32,7 +32,7 @@ def refusal(text):
 
 
 def test_a_preset_reads_as_it_is_written():
-    text = "description: Lively.\nauthor: me\nextends: Balanced\nsettings:\n  temperature: 1.1\n  stop: [a, \"b\\n\"]\n"
+    text = 'description: Lively.\nauthor: me\nextends: Balanced\nsettings:\n  temperature: 1.1\n  stop: [a, "b\\n"]\n'
     assert parse(text, "My preset") == Preset(
         "My preset", "Lively.", "me", extends="Balanced", settings={"temperature": 1.1, "stop": ["a", "b\n"]}
     )

@@ -82,7 +82,7 @@ def test_breakers_stop_the_same_sequences_as_in_llama_cpp(vocabulary, breakers, 
         return PIECES[id] if id < len(PIECES) else b"<|end|>"
 
     rng = np.random.default_rng(allowed)
-    alphabet = [*b"abN", *b"END:\"\n", *range(256, len(PIECES)), *"“".encode()]
+    alphabet = [*b"abN", *b'END:"\n', *range(256, len(PIECES)), *"“".encode()]
     row = np.zeros(len(PIECES) + 1, dtype=np.float32)
     acted = 0
     for turn in range(150):

@@ -10,8 +10,10 @@ from webui.core.sampling.candidates import Candidates
 from webui.core.settings import SAMPLER_ORDER, GenerationSettings
 
 numbers = st.one_of(st.floats(-30, 30, width=32), st.sampled_from([0.0, -0.0, 1.0, 2.5]), st.just(-np.inf))
-rows = st.lists(numbers, min_size=2, max_size=60).map(lambda r: np.array(r, dtype=np.float32)).filter(
-    lambda r: bool(np.isfinite(r).any())
+rows = (
+    st.lists(numbers, min_size=2, max_size=60)
+    .map(lambda r: np.array(r, dtype=np.float32))
+    .filter(lambda r: bool(np.isfinite(r).any()))
 )
 chosen = st.fixed_dictionaries(
     {},

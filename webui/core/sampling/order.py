@@ -24,8 +24,10 @@ _ACTIVE: dict[str, Callable[[GenerationSettings], bool]] = {
     "banned": lambda s: bool(s.banned_tokens),
     "no_repeat_ngram": lambda s: s.no_repeat_ngram_size > 0,
     "encoder_repetition": lambda s: s.encoder_repetition_penalty != 1,
-    "penalties": lambda s: s.repetition_penalty_range != 0
-    and (s.repetition_penalty != 1 or s.frequency_penalty != 0 or s.presence_penalty != 0),
+    "penalties": lambda s: (
+        s.repetition_penalty_range != 0
+        and (s.repetition_penalty != 1 or s.frequency_penalty != 0 or s.presence_penalty != 0)
+    ),
     "dry": lambda s: s.dry_multiplier > 0 and s.dry_range != 0,
     "top_n_sigma": lambda s: s.top_n_sigma > 0,
     "top_k": lambda s: s.top_k > 0,
