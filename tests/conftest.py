@@ -19,6 +19,11 @@ def find_chromium() -> str:
     return next(filter(None, map(shutil.which, CHROMIUM)), "") or ""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser's suite goes last: while its one browser is open, an event loop runs in the tests' own thread."""
+    items.sort(key=lambda item: item.path.parent.name == "browser")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A browser test without a browser is skipped on a person's machine and fails on CI, where it would hide."""
     if item.get_closest_marker("browser") and not find_chromium():

@@ -329,7 +329,7 @@ def test_the_page_answers_while_gradio_is_imported(start):
     assert slowest < 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_thousand_reloads_and_five_hundred_cut_replies_leave_nothing_behind(start):
     program = start()
     program.wait_until_it_answers()

@@ -230,7 +230,7 @@ def test_an_extension_that_ends_the_program_is_left_out_of_the_next_start(tmp_pa
         '"""Ends everything."""\nimport os\nfrom webui import hookimpl\n\n'
         "@hookimpl\ndef lifespan(app):\n    os._exit(3)\n"
     )
-    (data / "settings.yaml").write_text("extensions:\n  killer:\n    'on': true\n")
+    (data / "settings.yaml").write_text("extensions:\n  killer:\n    enabled: true\n")
     watch = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "from webui.setup.supervise import Supervisor\n"
