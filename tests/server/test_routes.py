@@ -35,6 +35,7 @@ ROUTES = {
     "/ui/models/unload": ("POST", KEYED),
     "/ui/settings-schema": ("GET", KEYED),
     "/ui/theme": ("POST", KEYED),
+    "/ui/new-chat": ("PATCH", KEYED),
     "/ui/chats": ("GET POST", KEYED),
     "/ui/chats/{chat}": ("GET PATCH DELETE", KEYED),
     "/ui/chats/{chat}/restore": ("POST", KEYED),

@@ -125,18 +125,21 @@ def test_the_view_tells_neutral_preset_and_changed_values_apart(tmp_path: Path, 
     drive(tmp_path, test)
 
 
-def test_a_preset_that_is_damaged_or_gone_is_said_and_counts_as_neutral(tmp_path: Path, form: Form) -> None:
+def test_a_preset_that_is_damaged_or_gone_is_said_with_what_takes_its_place(tmp_path: Path, form: Form) -> None:
     async def test(app: App) -> None:
         app.presets.own.mkdir(parents=True, exist_ok=True)
         (app.presets.own / "Hurt.yaml").write_text("settings:\n  temperature: [1\n")
         await keep(app, None, preset="Hurt", settings={})
-        assert settings_now(app, None) == GenerationSettings()
+        assert settings_now(app, None) == app.presets.settings("Balanced")
         look = (await View.of(app, form, None)).everything("", "All")
         assert "is damaged" in look["about"]["value"] and "Line" in look["about"]["value"]
         assert ["Hurt (yours, damaged)", "Hurt"] in look["preset"]["choices"]
         await keep(app, None, preset="Lost", settings={})
         look = (await View.of(app, form, None)).everything("", "All")
-        assert "Lost is gone" in look["about"]["value"] and ["Lost (gone)", "Lost"] in look["preset"]["choices"]
+        assert (
+            "Lost is gone; Balanced takes its place" in look["about"]["value"]
+            and ["Lost (gone)", "Lost"] in look["preset"]["choices"]
+        )
         assert new_chat(app)["preset"] == "Lost"
 
     drive(tmp_path, test)

@@ -41,14 +41,11 @@ def _draft(app: App, chat: Chat | None) -> Chat:
 def settings_now(app: App, chat: Chat | None, *, bare: bool = False) -> GenerationSettings:
     """What the next reply uses; ``bare``: without what was changed by hand.
 
-    A preset that is damaged or gone counts as neutral.
+    A preset that is damaged or gone gives way to the model's, or to the app's own.
     """
     draft = _draft(app, chat)
     changed = {} if bare else dict(draft.settings)
-    try:
-        base, _ = effective(app, replace(draft, settings={}))
-    except PatchbayError:
-        base = GenerationSettings()
+    base, _ = effective(app, replace(draft, settings={}))
     return build(GenerationSettings, changed, base=base)
 
 
@@ -67,6 +64,7 @@ class View:
     now: GenerationSettings
     base: GenerationSettings
     preset: str
+    instead: str  # the preset in force; another one only when the chosen one is gone or damaged
     presets: Sequence[StoredPreset]
     without: Mapping[str, str]  # settings that have no effect, and why
     engine: str
@@ -75,10 +73,8 @@ class View:
     async def of(cls, app: App, form: Form, chat: Chat | None) -> View:
         """The view of a chat; of new chats for None."""
         draft = _draft(app, chat)
-        try:
-            _, preset = await app.call(effective, app, replace(draft, settings={}))
-        except PatchbayError:
-            preset = draft.preset
+        _, instead = await app.call(effective, app, replace(draft, settings={}))
+        preset = draft.preset or instead
         without: dict[str, str] = {}
         engine = ""
         try:
@@ -90,7 +86,7 @@ class View:
             pass  # the chat's model or its loader is gone; the Model tab says so
         presets = await app.call(presets_now, app)
         now, base = settings_now(app, chat), settings_now(app, chat, bare=True)
-        return cls(app, form, draft, now, base, preset, presets, without, engine)
+        return cls(app, form, draft, now, base, preset, instead, presets, without, engine)
 
     @property
     def changed(self) -> list[str]:
@@ -169,10 +165,12 @@ class View:
         found = next((p for p in self.presets if p.name == self.preset), None)
         lines = []
         if found is None:
-            lines.append(f"The preset {quiet(self.preset)} is gone; its values count as neutral. Choose another one.")
+            lines.append(
+                f"The preset {quiet(self.preset)} is gone; {quiet(self.instead)} takes its place. Choose another one."
+            )
         elif found.error:
             lines.append(
-                f"The preset {quiet(self.preset)} is damaged; its values count as neutral. {quiet(found.error)}"
+                f"The preset {quiet(self.preset)} is damaged; {quiet(self.instead)} takes its place. {quiet(found.error)}"
             )
         else:
             kind = "Yours." if found.own else "Shipped, read-only: save a changed one under a name of your own."
