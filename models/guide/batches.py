@@ -49,8 +49,8 @@ class Recipe:
 
 #: Before this share of the training is done, examples are short: which answer. After it, whole chats.
 TURNING_POINT = 0.55
-EARLY = Recipe(openings=0.92, opening=8, longer=0.07, instructed=0.1, strength=0.6, wobble=0.12, documents=0.005)
-LATE = Recipe(openings=0.5, opening=12, longer=0.22, instructed=0.25)
+EARLY = Recipe(openings=0.92, opening=8, longer=0.07, instructed=0.15, strength=0.6, wobble=0.12, documents=0.005)
+LATE = Recipe(openings=0.6, opening=12, longer=0.35, instructed=0.25)
 
 
 class Batches:
@@ -59,13 +59,14 @@ class Batches:
     def __init__(self, dialogues: Dialogues, encoder: Encoder, documents: list[str], seed: int) -> None:
         self.dialogues, self.encoder, self.documents = dialogues, encoder, documents
         self.done = 0.0  # share of the training that is done; the trainer keeps it up to date
+        self.turning_point = TURNING_POINT
         self.rng = random.Random(seed)
         self._looked, self._stamp = time.monotonic(), seeds.stamp()
 
     @property
     def recipe(self) -> Recipe:
         """The recipe for now."""
-        return EARLY if self.done < TURNING_POINT else LATE
+        return EARLY if self.done < self.turning_point else LATE
 
     def stream(self, tokens: int) -> Iterator[Batch]:
         """Batches; examples of like length go together."""
@@ -97,7 +98,7 @@ class Batches:
 
     def _dialogue(self) -> tuple[list[int], list[float], list[int]]:
         recipe, rng = self.recipe, self.rng
-        turns = rng.choices([2, 3, 4], [0.55, 0.3, 0.15])[0] if rng.random() < recipe.longer else 1
+        turns = rng.choices([2, 3, 4, 6], [0.45, 0.3, 0.2, 0.05])[0] if rng.random() < recipe.longer else 1
         self.dialogues.strength = recipe.strength
         dialogue = self.dialogues.draw(rng, turns, rng.random() < recipe.instructed)
         messages = dialogue.messages()

@@ -104,6 +104,8 @@ def train(args: argparse.Namespace) -> None:
         flush=True,
     )
     batches = Batches(dialogues, encoder, documents, seed)
+    if args.again:
+        batches.turning_point = 0.3
     rate = args.rate * (0.5 if args.again else 1.0)
     plan = training.Plan(
         minutes=args.again or args.minutes,

@@ -52,6 +52,7 @@ class Dialogues:
         self.forbidden = seeds.kept_for_tests()
         self.strength = 1.0  # how much questions are dressed
         self._by_name = {intent.name: intent for intent in self.intents}
+        self._with_reasons = [intent for intent in self.topics if intent.why or intent.more]
         self._kept = {intent.name: self._split(intent, False) for intent in self.intents}
         self._setting_questions = [text for text in self.phrases["setting_questions"] if not self._out(text)]
         self._choices: list[Intent | None] = [*self.intents, None]
@@ -59,13 +60,19 @@ class Dialogues:
 
     def draw(self, rng: random.Random, count: int = 1, instructed: bool = False) -> Dialogue:
         """One dialogue of so many turns, with a system prompt when it is instructed."""
-        system = rng.choice(self.phrases["systems"]) if instructed else ""
+        system = self._system(rng) if instructed else ""
         made: list[tuple[str, str]] = []
         names: list[str] = []
         while len(made) < count:
             last = self._by_name.get(names[-1]) if names else None
-            if last is not None and rng.random() < 0.45:
+            before = self._by_name.get(names[-2]) if len(names) > 1 else None
+            if last is not None and before is not None and self._are_two(before, last) and rng.random() < 0.2:
+                asked = self.phrasing.dressed(rng.choice(self.phrases["difference_questions"]), rng, 0.4)
+                name, question, answer = "pair", asked, compared(before, last)
+            elif last is not None and rng.random() < self._follow_up_chance(last):
                 name, question, answer = self._follow_up(last, made[-1][1], rng)
+            elif count > 1 and rng.random() < 0.25:
+                name, question, answer = self._fresh(rng, rng.choice(self._with_reasons))
             else:
                 name, question, answer = self._fresh(rng)
             made.append((question, answer))
@@ -96,9 +103,9 @@ class Dialogues:
 
     # ------------------------------------------------------------------ one turn
 
-    def _fresh(self, rng: random.Random) -> tuple[str, str, str]:
+    def _fresh(self, rng: random.Random, chosen: Intent | None = None) -> tuple[str, str, str]:
         while True:
-            intent = rng.choices(self._choices, self._weights)[0]
+            intent = chosen or rng.choices(self._choices, self._weights)[0]
             made = self._pair(rng) if intent is None else (intent.name, self.question(intent, rng), intent.answers[0])
             if seeds.plain(made[1]) not in self.forbidden:
                 return made
@@ -130,7 +137,7 @@ class Dialogues:
         )
 
     def _name(self, intent: Intent, rng: random.Random) -> str:
-        name = rng.choice(intent.names) if rng.random() < 0.6 else rng.choice(intent.names[:2])
+        name = rng.choice(intent.names) if rng.random() < 0.5 else rng.choice(intent.names[:3])
         if rng.random() < 0.08:
             joined = name.replace("_", "").replace(" ", "")
             name = rng.choice([name.upper(), name.title(), name.replace("_", "-"), f'"{name}"', f"`{name}`", joined])
@@ -148,9 +155,9 @@ class Dialogues:
         return "pair", self.phrasing.dressed(asked, rng, self.strength), compared(first, second)
 
     def _follow_up(self, last: Intent, said: str, rng: random.Random) -> tuple[str, str, str]:
-        kinds = ["why", "more", "again"]
+        kinds = ["why", "more", "again"] + ["why"] * 3 * bool(last.why) + ["more"] * 3 * bool(last.more)
         if last.is_setting:
-            kinds += ["values"] * 4 + ["other"] * 3
+            kinds += ["values"] * 5 + ["other"] * 6
         kind = rng.choice(kinds)
         if kind == "other":
             intent = rng.choice(self.settings)
@@ -164,6 +171,26 @@ class Dialogues:
         }
         list_name, answer = table[kind]
         return last.name, self.phrasing.dressed(rng.choice(self.phrases[list_name]), rng, 0.4), answer
+
+    def _follow_up_chance(self, last: Intent) -> float:
+        return 0.45 if last.is_setting else 0.45 if last.why or last.more else 0.12
+
+    def _are_two(self, first: Intent, second: Intent) -> bool:
+        return first.is_setting and second.is_setting and first is not second
+
+    def _system(self, rng: random.Random) -> str:
+        if rng.random() < 0.4:
+            return str(rng.choice(self.phrases["systems"]))
+        slots = self.phrases["refuse_slots"]
+        who = rng.choice(
+            [*slots["TOPIC"], *slots["WORK"], *slots["PERSON"], *self.phrases["roles"], *self.phrases["roles"]]
+        )
+        rule = rng.choice(self.phrases["rules"])
+        return str(
+            rng.choice(
+                [f"You are {who}. {rule}", f"You are a {who}.", f"{rule}", f"You are an expert on {who}. {rule}"]
+            )
+        )
 
     def _off_topic(self, rng: random.Random) -> str:
         words = rng.choice(self.phrases["refuse_patterns"]).split(" ")
