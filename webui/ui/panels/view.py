@@ -164,14 +164,11 @@ class View:
     def _about(self) -> dict[str, Any]:
         found = next((p for p in self.presets if p.name == self.preset), None)
         lines = []
+        instead = f"{quiet(self.instead)} takes its place."
         if found is None:
-            lines.append(
-                f"The preset {quiet(self.preset)} is gone; {quiet(self.instead)} takes its place. Choose another one."
-            )
+            lines.append(f"The preset {quiet(self.preset)} is gone; {instead} Choose another one.")
         elif found.error:
-            lines.append(
-                f"The preset {quiet(self.preset)} is damaged; {quiet(self.instead)} takes its place. {quiet(found.error)}"
-            )
+            lines.append(f"The preset {quiet(self.preset)} is damaged; {instead} {quiet(found.error)}")
         else:
             kind = "Yours." if found.own else "Shipped, read-only: save a changed one under a name of your own."
             lines.append(f"{quiet(found.description)} *{kind}*")
