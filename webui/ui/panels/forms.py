@@ -12,7 +12,7 @@ from webui.core.errors import SettingError
 from webui.core.fields import Setting, describe
 
 #: For lists that change while a page is open: Gradio would refuse what the page shows when its own list is newer.
-FREE: dict[str, Any] = {"allow_custom_value": True, "filterable": False}
+FREE: dict[str, Any] = {"allow_custom_value": True}
 _LONG = 3  # lines of a box for a list or a mapping
 
 
