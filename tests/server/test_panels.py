@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -149,8 +150,8 @@ def test_files_of_this_machine_are_not_served_by_their_path(panels, canary):
         f"{folder}/%2F..%2F..%2Fetc/passwd",
         f"{folder}/%252e%252e/x",
         "file:///etc/passwd",
-        Path.cwd() / "start.py",
-        Path.cwd() / ".env",
+        quote(str(Path.cwd() / "start.py")),
+        quote(str(Path.cwd() / ".env")),
         "start.py",
         "C:/Windows/win.ini",
         "%5C%5Chost%5Cshare",

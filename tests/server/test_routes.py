@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from starlette.routing import Route
@@ -165,7 +166,12 @@ def test_a_changed_file_changes_the_version(tmp_path):
 def test_a_file_outside_the_page_folders_is_never_served(site, tmp_path):
     beside = Path(site.site.static._folders[""])
     evil = beside.with_name(beside.name + "-evil")
-    for address in (f"/static/../{evil.name}/c.txt", f"/static/{evil}/c.txt", "/static//etc/passwd", "/static/@x/../y"):
+    for address in (
+        f"/static/../{evil.name}/c.txt",
+        f"/static/{quote(str(evil))}/c.txt",
+        "/static//etc/passwd",
+        "/static/@x/../y",
+    ):
         assert site.ask(address).status in (400, 404)
 
 

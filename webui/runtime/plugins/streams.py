@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,7 @@ class Taken:
 
     def __iter__(self) -> Iterator[Event]:
         while not self._ended():
-            future = asyncio.run_coroutine_threadsafe(_next(self), self._stream.loop)
+            future = _begun(self._stream.loop, lambda: _next(self))
             while not self._ended():  # an abandoned reply must not keep this thread
                 with contextlib.suppress(concurrent.futures.TimeoutError):
                     event = future.result(_LOOK)
@@ -78,6 +78,39 @@ class Taken:
 
     def _ended(self) -> bool:
         return self._stage.over
+
+
+def _begun(
+    loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, Any]]
+) -> concurrent.futures.Future[Any]:
+    """What a coroutine of another thread's loop will return; it is made only there, so none is left unawaited."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def start() -> None:
+        if future.cancelled():
+            return
+        task = asyncio.ensure_future(make())
+        task.add_done_callback(finish)
+
+        def given_up(_: object) -> None:
+            if future.cancelled():
+                with contextlib.suppress(RuntimeError):  # the loop is closed: its tasks are gone
+                    loop.call_soon_threadsafe(task.cancel)
+
+        future.add_done_callback(given_up)
+
+    def finish(task: asyncio.Future[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled at this moment
+            if task.cancelled():
+                future.cancel()
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(task.result())
+
+    loop.call_soon_threadsafe(start)
+    return future
 
 
 class Stream:
@@ -120,7 +153,7 @@ class Stream:
         hung = None
         try:
             while True:
-                future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_next(chain), self.loop))
+                future = asyncio.wrap_future(_begun(self.loop, lambda: _next(chain)))
                 hung = await self._watched(future)
                 if hung is not None:
                     break
@@ -181,7 +214,7 @@ class Stream:
         """The events, fetched from the app's loop."""
         assert self._main is not None  # noqa: S101  # set before the first event is asked for
         while True:
-            event = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._fetch(), self._main))
+            event = await asyncio.wrap_future(_begun(self._main, self._fetch))
             if event is _END:
                 return
             yield event
