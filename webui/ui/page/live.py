@@ -17,7 +17,7 @@ from webui.core.events import Progress
 from webui.ui.page.markdown import Blocks, changes
 from webui.ui.page.wire import HEARTBEAT, event
 
-PACE = 1 / 28  # seconds between two drawings at least; faster costs without looking better
+PACE = 1 / 18  # seconds between two drawings at least; faster costs without looking better
 SHARE = 1 / 15  # of the time goes into drawing at most: a block that is slow to draw is drawn less often
 SLOWEST = 1.0  # seconds between two drawings at most
 REMEMBERED = 100  # drawings that a viewer who was cut off can go on from
